@@ -1,0 +1,30 @@
+"""What universal interatomic potentials have learned: latent features, cumulants, reconstruction errors."""
+
+from importlib.metadata import version
+
+from .cumulants import cumulant_features
+from .extraction import Features, extract_features
+from .models.catalog import list_models, load_model
+from .reconstruction import (
+    global_reconstruction_error,
+    local_reconstruction_error,
+    reconstruction_matrix,
+    split_atoms,
+)
+from .structures import list_datasets, load_structures
+
+__version__ = version("umlip-latents")
+
+__all__ = [
+    "Features",
+    "cumulant_features",
+    "extract_features",
+    "global_reconstruction_error",
+    "list_datasets",
+    "list_models",
+    "load_model",
+    "load_structures",
+    "local_reconstruction_error",
+    "reconstruction_matrix",
+    "split_atoms",
+]

@@ -1,0 +1,240 @@
+"""Structures through a model to per-atom latent features: batched by size, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from tqdm.auto import tqdm
+
+from .models.base import LAYERS, LatentModel, Unsupported
+from .models.catalog import load_model
+from .resources import InputError
+from .store import FeatureStore
+from .structures import fingerprint
+
+BLOCK = 128  # structures that are stored, and resumed, together
+BATCH_SIZE = 40_000  # edges in one forward pass
+
+
+@dataclass
+class Features:
+    """Latent features of the atoms of several structures.
+
+    Attributes
+    ----------
+    features
+        (n_atoms, width), the atoms of one structure after the other.
+    n_atoms
+        (n_structures,) atoms of each kept structure.
+    numbers
+        (n_atoms,) atomic numbers.
+    kept
+        (n_structures,) index of each kept structure in the input.
+    dropped
+        Index in the input, and why the model refused that structure.
+    """
+
+    features: np.ndarray
+    n_atoms: np.ndarray
+    numbers: np.ndarray
+    kept: np.ndarray
+    dropped: dict[int, str] = field(default_factory=dict)
+    model: str = ""
+    layer: str = ""
+
+    @property
+    def structure(self) -> np.ndarray:
+        """(n_atoms,) input index of the structure that each atom belongs to."""
+        return np.repeat(self.kept, self.n_atoms)
+
+    def select(self, kept: np.ndarray) -> Features:
+        """Only the structures whose input index is in `kept`."""
+        mask = np.isin(self.kept, kept)
+        atoms = np.repeat(mask, self.n_atoms)
+        return Features(
+            self.features[atoms],
+            self.n_atoms[mask],
+            self.numbers[atoms],
+            self.kept[mask],
+            self.dropped,
+            self.model,
+            self.layer,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write an NPZ file with `features`, `n_atoms`, `numbers`, `kept`, and what they are."""
+        save_npz(
+            path,
+            features=self.features,
+            n_atoms=self.n_atoms,
+            numbers=self.numbers,
+            kept=self.kept,
+            model=np.array(self.model),
+            layer=np.array(self.layer),
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Features:
+        """Read a file that `save` wrote."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                names = ("features", "n_atoms", "numbers", "kept")
+                arrays = {name: data[name] for name in names}
+                model = str(data["model"]) if "model" in data else Path(path).stem
+                layer = str(data["layer"]) if "layer" in data else ""
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: is not a file of extracted features ({error}).") from None
+        if arrays["n_atoms"].sum() != len(arrays["features"]):
+            raise InputError(f"{path}: n_atoms does not add up to the rows of features.")
+        return cls(**arrays, model=model, layer=layer)
+
+
+def save_npz(path: str | Path, **arrays: np.ndarray) -> None:
+    """Write an NPZ file under a temporary name, then rename it."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def extract_features(
+    structures: Sequence[Atoms],
+    model: str | LatentModel,
+    layer: str = "backbone",
+    *,
+    store: str | Path | None = None,
+    progress: bool = True,
+) -> Features:
+    """Latent features of every atom of every structure that the model accepts.
+
+    One forward pass on the energy path gives both layers; no forces are computed.
+
+    Parameters
+    ----------
+    structures
+        Any sequence of `ase.Atoms`.
+    model
+        A name or file for `load_model`, or a model object.
+    layer
+        ``"backbone"`` (after the last interaction) or ``"last"`` (input of the final linear maps).
+    store
+        Folder in which both layers are kept, so that an interrupted run goes on where it stopped
+        and a repeated one only reads.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    Features
+        float32, as the models compute; structures that the model refuses are named in `dropped`.
+
+    Raises
+    ------
+    InputError
+        Unknown layer, or no structure at all that the model accepts.
+    """
+    if layer not in LAYERS:
+        raise InputError(f"{layer}: no such layer, only {' and '.join(LAYERS)}.")
+    if isinstance(model, str | Path):
+        model = load_model(model)
+    blocks = range(0, len(structures), BLOCK)
+    kept_blocks = None
+    if store is not None:
+        mark = fingerprint(structures)
+        folder = Path(store) / f"{model.name}-{model.fingerprint[:8]}-{mark[:8]}.zarr"
+        provenance = {"model": model.name, "fingerprint": model.fingerprint, "structures": mark}
+        kept_blocks = FeatureStore(folder, provenance)
+    parts: list[dict[str, np.ndarray]] = []
+    dropped: dict[int, str] = {}
+    with tqdm(total=len(structures), desc=model.name, unit="structure", disable=not progress) as bar:
+        for number, start in enumerate(blocks):
+            block = structures[start : start + BLOCK]
+            if kept_blocks is not None and number in kept_blocks:
+                arrays, refused = kept_blocks.read(number)
+            else:
+                arrays, refused = extract_block(block, model, start)
+                if kept_blocks is not None:
+                    kept_blocks.write(number, arrays, refused)
+            parts.append(arrays)
+            dropped |= {int(index): why for index, why in refused.items()}
+            bar.update(len(block))
+    joined = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]} if parts else {}
+    if not joined or len(joined["kept"]) == 0:
+        why = next(iter(dropped.values()), "there is none")
+        raise InputError(f"{model.name}: no structure left to extract features from ({why}).")
+    return Features(
+        joined[layer],
+        joined["n_atoms"],
+        joined["numbers"],
+        joined["kept"],
+        dropped,
+        model.name,
+        layer,
+    )
+
+
+def extract_block(
+    block: Sequence[Atoms], model: LatentModel, start: int
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Both layers of a few structures, in their order, and the refused ones."""
+    graphs: dict[int, Any] = {}
+    refused: dict[str, str] = {}
+    for index, atoms in enumerate(block):
+        try:
+            graphs[index] = model.prepare(atoms)
+        except Unsupported as error:
+            refused[str(start + index)] = str(error)
+    results: dict[int, dict[str, np.ndarray]] = {}
+    for batch in packed({i: model.size(g) for i, g in graphs.items()}, BATCH_SIZE):
+        layers = model.features([graphs[i] for i in batch])
+        ends = np.cumsum([len(block[i]) for i in batch])[:-1]
+        split = {layer: np.split(array, ends) for layer, array in layers.items()}
+        for position, index in enumerate(batch):
+            results[index] = {layer: split[layer][position] for layer in LAYERS}
+    kept = sorted(results)
+    arrays = {
+        layer: np.concatenate(
+            [np.empty((0, model.widths[layer]), np.float32), *(results[i][layer] for i in kept)]
+        )
+        for layer in LAYERS
+    }
+    arrays["kept"] = np.array([start + i for i in kept], dtype=np.int64)
+    arrays["n_atoms"] = np.array([len(block[i]) for i in kept], dtype=np.int64)
+    numbers = [block[i].numbers.astype(np.int64) for i in kept]
+    arrays["numbers"] = np.concatenate([np.empty(0, np.int64), *numbers])
+    return arrays, refused
+
+
+def packed(sizes: dict[int, int], budget: int) -> Iterator[list[int]]:
+    """Group indices, largest size first, so that no group is over budget unless it is alone."""
+    batch: list[int] = []
+    load = 0
+    for index in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        if batch and load + sizes[index] > budget:
+            yield batch
+            batch, load = [], 0
+        batch.append(index)
+        load += sizes[index]
+    if batch:
+        yield batch
+
+
+def common_structures(features: Sequence[Features]) -> list[Features]:
+    """The same features on the structures that every model accepts."""
+    kept = features[0].kept
+    for other in features[1:]:
+        kept = np.intersect1d(kept, other.kept)
+    if len(kept) == 0:
+        raise InputError("No structure is accepted by every compared model.")
+    return [f.select(kept) for f in features]

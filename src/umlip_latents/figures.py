@@ -1,0 +1,134 @@
+"""Every plot of the book, one function per kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colour-blind safe palette without its black and yellow, which vanish on dark or
+# light pages
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999", "#882255")
+
+
+def use_style() -> None:
+    """One look for all figures: an opaque light ground, so that they read in a dark theme too."""
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        palette=PALETTE,
+        rc={"figure.dpi": 110, "savefig.facecolor": "white", "figure.constrained_layout.use": True},
+    )
+
+
+def error_heat_maps(matrices: Mapping[str, pd.DataFrame], *, digits: int = 2) -> Figure:
+    """Reconstruction errors, one panel per metric: row = source, column = target."""
+    n = max(len(m) for m in matrices.values())
+    size = 2.4 + 0.55 * n
+    figure, axes = plt.subplots(
+        1, len(matrices), figsize=(size * len(matrices), size), squeeze=False
+    )
+    for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+        sns.heatmap(
+            matrix,
+            ax=axis,
+            vmin=0,
+            vmax=1,
+            cmap="viridis_r",
+            annot=True,
+            fmt=f".{digits}f",
+            annot_kws={"size": 8},
+            square=True,
+            cbar_kws={"label": f"{title} (fraction of the target's spread)", "shrink": 0.7},
+        )
+        axis.set(title=title, xlabel="target", ylabel="source")
+        axis.tick_params(axis="x", rotation=90)
+        axis.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def grouped_bars(
+    table: pd.DataFrame, x: str, y: str, hue: str | None, *, xlabel: str, ylabel: str
+) -> Figure:
+    """Bars of one quantity by model, coloured by a second label."""
+    figure, axis = plt.subplots(figsize=(8, 3.8))
+    sns.barplot(table, x=x, y=y, hue=hue, ax=axis)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.tick_params(axis="x", rotation=25)
+    if hue:
+        sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def lines(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    hue: str,
+    *,
+    xlabel: str,
+    ylabel: str,
+    style: str | None = None,
+    logy: bool = False,
+) -> Figure:
+    """One quantity along another, a line per label; repeated points give a mean and its band."""
+    figure, axis = plt.subplots(figsize=(7.5, 4))
+    sns.lineplot(
+        table, x=x, y=y, hue=hue, style=style, markers=True, dashes=style is not None,
+        errorbar="sd", ax=axis, **({} if style else {"marker": "o"}),
+    )  # fmt: skip
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    if logy:
+        axis.set_yscale("log")
+    sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def distributions(
+    values: Mapping[str, np.ndarray], *, xlabel: str, ylabel: str = "density of atoms"
+) -> Figure:
+    """Smooth distributions of a per-atom quantity, one line per model."""
+    figure, axis = plt.subplots(figsize=(7.5, 3.8))
+    for name, value in values.items():
+        sns.kdeplot(x=value, label=name, ax=axis, cut=0)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def structure_maps(
+    maps: Mapping[str, np.ndarray], labels: np.ndarray, *, legend: str, xlabel: str, ylabel: str
+) -> Figure:
+    """Two-dimensional maps, one panel per model, points coloured and marked by label."""
+    figure, axes = plt.subplots(1, len(maps), figsize=(4.2 * len(maps), 4.2), squeeze=False)
+    for axis, (title, points) in zip(axes[0], maps.items(), strict=True):
+        sns.scatterplot(
+            x=points[:, 0],
+            y=points[:, 1],
+            hue=labels,
+            style=labels,
+            s=22,
+            linewidth=0.2,
+            ax=axis,
+            legend=axis is axes[0][-1],
+        )
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    sns.move_legend(axes[0][-1], "upper left", bbox_to_anchor=(1, 1), title=legend)
+    return figure
+
+
+def against_diagonal(
+    table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str
+) -> Figure:
+    """Two versions of the same error against each other, with the line of equality."""
+    figure, axis = plt.subplots(figsize=(5.8, 4.4))
+    sns.scatterplot(table, x=x, y=y, hue=hue, style=hue, s=55, ax=axis)
+    top = 1.05 * float(table[[x, y]].to_numpy().max())
+    axis.plot([0, top], [0, top], color="0.5", linestyle="--", linewidth=1)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
+    return figure

@@ -1,0 +1,169 @@
+"""MACE: invariant node features of every interaction, inputs of every readout's last linear map."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from ..resources import InputError
+from .base import refuse_elements, weights_fingerprint
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import mace  # noqa: F401  before e3nn: it allows e3nn's constants to be loaded by new torch
+    import mace.modules
+    from e3nn import o3
+    from mace.data import AtomicData, config_from_atoms
+    from mace.tools import AtomicNumberTable, torch_geometric
+    from mace.tools.scripts_utils import extract_config_mace_model
+    from mace.tools.torch_tools import default_dtype
+    from safetensors.torch import load_file as load_safetensors
+    from safetensors.torch import save_file as save_safetensors
+
+
+class MaceModel:
+    """Latent features of a MACE network, on the energy path only.
+
+    Parameters
+    ----------
+    network
+        Any MACE of mace-torch with energy readouts.
+    name
+        Name shown in tables.
+    """
+
+    def __init__(self, network: torch.nn.Module, name: str) -> None:
+        self.name = name
+        self.network = network.eval()
+        self.fingerprint = weights_fingerprint(network)
+        self.dtype = next(network.parameters()).dtype
+        self.species = AtomicNumberTable([int(z) for z in network.atomic_numbers])
+        # a readout's last linear map: `linear_2` after the hidden layer, or the only one
+        self.last_maps = [getattr(r, "linear_2", None) or r.linear for r in network.readouts]
+        self.widths = {
+            "backbone": sum(n_scalars(p.linear.irreps_out) for p in network.products),
+            "last": sum(n_scalars(linear.irreps_in) for linear in self.last_maps),
+        }
+
+    def prepare(self, atoms: Atoms) -> AtomicData:
+        """MACE's own graph with this checkpoint's cutoff and species."""
+        refuse_elements(atoms, np.array(self.species.zs), self.name)
+        # labels that happen to be there are not read
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        with default_dtype(self.dtype):
+            return AtomicData.from_config(
+                config_from_atoms(bare),
+                z_table=self.species,
+                cutoff=float(self.network.r_max),
+                heads=getattr(self.network, "heads", None),
+            )
+
+    def size(self, graph: AtomicData) -> int:
+        """Directed edges."""
+        return graph.edge_index.shape[1]
+
+    def features(self, graphs: Sequence[AtomicData]) -> dict[str, np.ndarray]:
+        """Read the invariants of all layers off one forward pass."""
+        backbone: list[torch.Tensor] = []
+        last: list[torch.Tensor] = []
+        hooks = [
+            product.register_forward_hook(
+                lambda module, inputs, output: backbone.append(
+                    scalars(output, module.linear.irreps_out)
+                )
+            )
+            for product in self.network.products
+        ]
+        hooks += [
+            linear.register_forward_pre_hook(
+                lambda module, inputs: last.append(scalars(inputs[0], module.irreps_in))
+            )
+            for linear in self.last_maps
+        ]
+        batch = torch_geometric.Batch.from_data_list(list(graphs))
+        try:
+            with torch.no_grad(), default_dtype(self.dtype):
+                self.network(batch.to_dict(), compute_force=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {
+            "backbone": torch.cat(backbone, dim=1).cpu().numpy(),
+            "last": torch.cat(last, dim=1).cpu().numpy(),
+        }
+
+
+def n_scalars(irreps: o3.Irreps) -> int:
+    """Number of even scalars."""
+    return o3.Irreps(str(irreps)).count("0e")
+
+
+def scalars(x: torch.Tensor, irreps: o3.Irreps) -> torch.Tensor:
+    """The columns of the even scalars."""
+    irreps = o3.Irreps(str(irreps))
+    parts = [x[:, s] for s, (_, ir) in zip(irreps.slices(), irreps, strict=True) if str(ir) == "0e"]
+    return torch.cat(parts, dim=1)
+
+
+def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
+    """Write ``path`` (safetensors) and its JSON card, from which `load_network` rebuilds it.
+
+    The card's ``architecture`` is mace-torch's own description of the network with classes by
+    name; everything else in `card` is kept as it is.
+    """
+    architecture = {}
+    for key, value in extract_config_mace_model(network).items():
+        if isinstance(value, type):
+            value = value.__name__
+        elif isinstance(value, o3.Irreps):
+            value = str(value)
+        elif isinstance(value, np.ndarray | torch.Tensor):
+            value = value.tolist()
+        elif callable(value):
+            value = value.__name__
+        elif isinstance(value, torch.nn.Module):
+            raise InputError(f"{path}: cannot describe the network's {key}.")
+        architecture[key] = value
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    temporary = path.with_suffix(".tmp")
+    save_safetensors(state, temporary)
+    temporary.replace(path)
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps({**card, "architecture": architecture}, indent=1) + "\n")
+    temporary.replace(path.with_suffix(".json"))
+
+
+def build_network(card: dict, seed: int = 0) -> torch.nn.Module:
+    """A MACE of the card's architecture with freshly drawn weights."""
+    a = dict(card["architecture"])
+    for key in ("hidden_irreps", "MLP_irreps", "edge_irreps"):
+        a[key] = o3.Irreps(a[key]) if a[key] else None
+    for key in ("interaction_cls", "interaction_cls_first"):
+        a[key] = mace.modules.interaction_classes[a[key]]
+    a["readout_cls"] = mace.modules.readout_classes[a["readout_cls"]]
+    a["gate"] = mace.modules.gate_dict[a["gate"]]
+    a["atomic_energies"] = np.array(a["atomic_energies"])
+    with torch.random.fork_rng(), default_dtype(torch.float32):
+        torch.manual_seed(seed)
+        return mace.modules.ScaleShiftMACE(**a)
+
+
+def load_network(path: Path) -> torch.nn.Module:
+    """A MACE from safetensors and the JSON card beside it."""
+    card_path = path.with_suffix(".json")
+    if not card_path.is_file():
+        raise InputError(f"{path}: its JSON card {card_path.name} is missing.")
+    network = build_network(json.loads(card_path.read_text(encoding="utf-8")))
+    network.load_state_dict(load_safetensors(path))
+    return network
+
+
+def load_pickled(path: Path) -> torch.nn.Module:
+    """A network pickled by mace-torch. Runs code from the file: the caller vouches for it."""
+    return torch.load(path, map_location="cpu", weights_only=False)

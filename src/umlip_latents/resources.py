@@ -1,0 +1,80 @@
+"""Where the project's files are, and how a downloaded one is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.request
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm.auto import tqdm
+
+PACKAGE = Path(__file__).parent
+# a wheel carries `data` inside the package, a checkout beside `src`
+DATA = PACKAGE / "data" if (PACKAGE / "data").is_dir() else PACKAGE.parents[1] / "data"
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one clear sentence."""
+
+
+@cache
+def registry(name: str) -> dict[str, dict[str, Any]]:
+    """The declarative entries of ``data/<name>.yaml``."""
+    return yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal text."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check(path: Path, expected: str) -> Path:
+    """Return `path` if its SHA-256 is `expected`, raise `InputError` otherwise."""
+    found = sha256(path)
+    if found != expected:
+        raise InputError(f"{path}: SHA-256 is {found}, the registry expects {expected}.")
+    return path
+
+
+def fetch(file: str, url: str, expected: str) -> Path:
+    """A registered file: from ``UMLIP_LATENTS_DATA``, from the cache, or downloaded once.
+
+    The single door to the network. The download goes to a temporary name and is renamed only
+    after its SHA-256 has matched.
+    """
+    local = os.environ.get("UMLIP_LATENTS_DATA")
+    if local and (Path(local) / file).is_file():
+        return check(Path(local) / file, expected)
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    target = cache_home / "umlip-latents" / file
+    if target.is_file():
+        return check(target, expected)
+    if not url.startswith("https://"):
+        raise InputError(f"{file}: refusing to download from {url}, which is not https.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(f".{os.getpid()}.part")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer, open(temporary, "wb") as out:
+            total = int(answer.headers.get("Content-Length") or 0)
+            with tqdm(total=total, unit="B", unit_scale=True, desc=file) as bar:
+                while block := answer.read(1 << 20):
+                    out.write(block)
+                    bar.update(len(block))
+        check(temporary, expected)
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(
+            f"{file}: cannot be downloaded from {url} ({error}); "
+            "put a copy into the folder named by UMLIP_LATENTS_DATA."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target

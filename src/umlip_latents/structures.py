@@ -1,0 +1,121 @@
+"""Structures: named data sets or any file that ASE reads, as plain lists of `ase.Atoms`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+
+from .resources import DATA, InputError, check, fetch, registry
+
+
+def list_datasets() -> dict[str, dict]:
+    """The registered data sets by name: description, files, licence, citation."""
+    return registry("datasets")
+
+
+def load_structures(source: str | Path) -> list[Atoms]:
+    """Load a registered data set by name, or any structure file that ASE reads.
+
+    Parameters
+    ----------
+    source
+        A name of `list_datasets`, or the path of an extended XYZ, CIF, POSCAR, ASE database,
+        trajectory or other file known to ASE.
+
+    Returns
+    -------
+    list of ase.Atoms
+        In the order of the file. ``info["subset"]`` names the kind of structure where known.
+
+    Raises
+    ------
+    InputError
+        The name is unknown, the file missing, empty, unreadable, or a structure in it unusable.
+    """
+    entry = registry("datasets").get(str(source))
+    if entry is None:
+        path = Path(source)
+        if not path.is_file():
+            names = ", ".join(registry("datasets"))
+            raise InputError(f"{source}: no such file, and no data set of that name ({names}).")
+    elif "path" in entry:
+        path = check(DATA / entry["path"], entry["sha256"])
+    else:
+        if not entry.get("sha256"):
+            raise InputError(
+                f"{source}: no verified SHA-256 is registered; download it from "
+                f"{entry['landing_page']} and pass the file's path."
+            )
+        path = fetch(entry["file"], entry["url"], entry["sha256"])
+    try:
+        structures = read(path, index=":")
+    except Exception as error:  # ASE raises whatever its many parsers raise
+        raise InputError(f"{path}: ASE cannot read it ({type(error).__name__}: {error}).") from None
+    if not structures:
+        raise InputError(f"{path}: holds no structure.")
+    for index, atoms in enumerate(structures):
+        check_structure(atoms, f"{path}, structure {index}")
+    return structures
+
+
+def check_structure(atoms: Atoms, where: str) -> None:
+    """Raise `InputError` unless `atoms` is physically meaningful."""
+    if len(atoms) == 0:
+        raise InputError(f"{where}: has no atoms.")
+    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        raise InputError(f"{where}: has a position or cell that is not a finite number.")
+    if (atoms.numbers < 1).any():
+        raise InputError(f"{where}: has an atom of unknown element.")
+    if (atoms.pbc & (atoms.cell.lengths() == 0)).any():
+        raise InputError(f"{where}: is periodic along a cell vector of length zero.")
+    if atoms.pbc.all() and atoms.cell.volume < 1e-3:
+        raise InputError(f"{where}: has a periodic cell without volume.")
+
+
+def fingerprint(structures: Sequence[Atoms]) -> str:
+    """SHA-256 over numbers, positions, cells and boundary conditions."""
+    digest = hashlib.sha256()
+    for atoms in structures:
+        for array in (
+            atoms.numbers.astype("<i8"),
+            atoms.positions.astype("<f8"),
+            atoms.cell.array.astype("<f8"),
+            atoms.pbc.astype("u1"),
+        ):
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def split_structures(
+    structures: Sequence[Atoms], sizes: Sequence[int], seed: int
+) -> list[np.ndarray]:
+    """Random disjoint parts of given sizes, and the rest, in which every element stays present.
+
+    A structure goes to a part only while each of its elements is left in another structure, so a
+    model trained on the rest has seen every element.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Sorted indices of each part, the rest last.
+    """
+    left = np.zeros(120, dtype=int)
+    for atoms in structures:
+        left[np.unique(atoms.numbers)] += 1
+    parts: list[list[int]] = [[] for _ in sizes]
+    rest: list[int] = []
+    for index in np.random.default_rng(seed).permutation(len(structures)):
+        elements = np.unique(structures[index].numbers)
+        open_parts = (p for p, size in zip(parts, sizes, strict=True) if len(p) < size)
+        part = next(open_parts, None)
+        if part is not None and (left[elements] > 1).all():
+            part.append(int(index))
+            left[elements] -= 1
+        else:
+            rest.append(int(index))
+    return [np.sort(np.array(part, dtype=int)) for part in (*parts, rest)]
