@@ -142,10 +142,10 @@ def write_config(source: Path, values: Mapping[str, str]) -> None:
 
 def build_html(source: Path, output: Path) -> Path:
     """Call jupyter-book and move the finished pages into place."""
-    command = [sys.executable, "-m", "jupyter_book", "build", str(source)]
-    command += ["--all", "--path-output", str(source), "--keep-going", "--warningiserror"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "book" / "extensions")}
-    log = subprocess.run(command, capture_output=True, text=True, env=environment)
+    start = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(source), "--all"]
+    command += ["--path-output", str(source), "--keep-going", "--warningiserror"]
+    log = subprocess.run(command, capture_output=True, text=True)
     write_whole(output / "jupyter-book.log", log.stdout + log.stderr)
     if log.returncode:
         tail = "\n".join((log.stdout + log.stderr).splitlines()[-30:])

@@ -1,0 +1,34 @@
+"""Sphinx extension: formulas as MathML, so that the built pages need no script from the web."""
+
+from __future__ import annotations
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+
+def mathml(latex: str, display: str) -> str:
+    """MathML of a formula."""
+    try:
+        return convert(latex, display=display)
+    except Exception as error:
+        raise ExtensionError(f"{latex}: cannot be turned into MathML ({error!r}).") from error
+
+
+def visit_inline(self, node: nodes.math) -> None:
+    """A formula in a line of text."""
+    self.body.append(mathml(node.astext(), "inline"))
+    raise nodes.SkipNode
+
+
+def visit_display(self, node: nodes.math_block) -> None:
+    """A formula on its own line."""
+    self.body.append(f'<div class="math">{mathml(node.astext(), "block")}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the renderer under the name ``mathml``."""
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
