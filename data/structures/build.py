@@ -47,7 +47,7 @@ def closest_ratio(atoms: Atoms) -> float:
 
 def is_sensible(atoms: Atoms) -> bool:
     """Small enough, known elements, no clash and no isolated atom."""
-    if not 1 < len(atoms) + atoms.pbc.sum() or len(atoms) > MAX_ATOMS:
+    if not len(atoms) + atoms.pbc.sum() > 1 or len(atoms) > MAX_ATOMS:
         return False
     if not np.isin(atoms.numbers, ELEMENTS).all() or closest_ratio(atoms) < CLOSEST:
         return False
@@ -174,8 +174,31 @@ def layers_2d(rng: np.random.Generator) -> list[Atoms]:
     """Honeycombs and MX2 sheets, cells scaled to the covalent radii, 2 x 2, gently rattled."""
     sheets = [graphene(f, size=(1, 1, 1), vacuum=VACUUM) for f in ("C2", "Si2", "Ge2", "Sn2")]
     sheets += [graphene(f, size=(1, 1, 1), vacuum=VACUUM) for f in ("BN", "GaN", "AlN", "ZnO")]
-    metals = "Ti Zr Hf V Nb Ta Cr Mo W Mn Re Fe Co Ni Pd Pt Sn Pb Mg Ca Zn Cd".split()
-    anions = "S Se Te Cl Br I O".split()
+    metals = [
+        "Ti",
+        "Zr",
+        "Hf",
+        "V",
+        "Nb",
+        "Ta",
+        "Cr",
+        "Mo",
+        "W",
+        "Mn",
+        "Re",
+        "Fe",
+        "Co",
+        "Ni",
+        "Pd",
+        "Pt",
+        "Sn",
+        "Pb",
+        "Mg",
+        "Ca",
+        "Zn",
+        "Cd",
+    ]
+    anions = ["S", "Se", "Te", "Cl", "Br", "I", "O"]
     for metal, anion in rng.permutation(list(itertools.product(metals, anions)))[:52]:
         kind = ("2H", "1T")[rng.integers(2)]
         sheets.append(mx2(f"{metal}{anion}2", kind=kind, a=3.3, thickness=3.2, vacuum=VACUUM))

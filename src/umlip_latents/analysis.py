@@ -72,7 +72,9 @@ def invariance_deviations(
     rows = {
         "rotation": np.arange(len(reference.features)),
         "translation": np.arange(len(reference.features)),
-        "permutation": np.concatenate([o + start for o, start in zip(orders, offsets, strict=True)]),
+        "permutation": np.concatenate(
+            [o + start for o, start in zip(orders, offsets, strict=True)]
+        ),
         "2x2x2 supercell": np.concatenate(
             [
                 np.tile(np.arange(n) + start, 8)

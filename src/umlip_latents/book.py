@@ -203,7 +203,14 @@ def models_table() -> str:
         )
         for name, entry in list_models().items()
     ]
-    header = ("name", "family", "training data", "functional", "parameters", "backbone / last layer")
+    header = (
+        "name",
+        "family",
+        "training data",
+        "functional",
+        "parameters",
+        "backbone / last layer",
+    )
     return markdown_table((*header, "licence", "reference"), rows)
 
 

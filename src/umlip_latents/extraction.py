@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms
@@ -87,7 +88,7 @@ class Features:
                 arrays = {name: data[name] for name in names}
                 model = str(data["model"]) if "model" in data else Path(path).stem
                 layer = str(data["layer"]) if "layer" in data else ""
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise InputError(f"{path}: is not a file of extracted features ({error}).") from None
         if arrays["n_atoms"].sum() != len(arrays["features"]):
             raise InputError(f"{path}: n_atoms does not add up to the rows of features.")
@@ -157,7 +158,9 @@ def extract_features(
         kept_blocks = FeatureStore(folder, provenance)
     parts: list[dict[str, np.ndarray]] = []
     dropped: dict[int, str] = {}
-    with tqdm(total=len(structures), desc=model.name, unit="structure", disable=not progress) as bar:
+    with tqdm(
+        total=len(structures), desc=model.name, unit="structure", disable=not progress
+    ) as bar:
         for number, start in enumerate(blocks):
             block = structures[start : start + BLOCK]
             if kept_blocks is not None and number in kept_blocks:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from skmatter.decomposition import PCovR
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
+from skmatter.decomposition import PCovR
 
 from .resources import InputError
 

@@ -76,14 +76,23 @@ def subtract_element_means(
 ) -> np.ndarray:
     """Take the mean over the training atoms of the same element off every atom.
 
-    Elements without a training atom lose the overall mean. What is left is how atoms of one
-    element differ, the part that an element baseline cannot see.
+    What is left is how atoms of one element differ, the part that an element baseline cannot see.
+    Atoms of an element without training atoms have no such mean and become zero: leave them out of
+    the test with `of_seen_elements`.
     """
     x = np.asarray(features, dtype=np.float64)
-    result = x - x[train].mean(axis=0)
+    result = np.zeros_like(x)
     for z in np.unique(numbers[train]):
         result[numbers == z] = x[numbers == z] - x[train][numbers[train] == z].mean(axis=0)
     return result
+
+
+def of_seen_elements(
+    numbers: np.ndarray, train: np.ndarray, test: np.ndarray, *, at_least: int = 10
+) -> np.ndarray:
+    """The test atoms whose element has at least that many training atoms."""
+    counts = np.bincount(numbers[train], minlength=numbers.max() + 1)
+    return test[counts[numbers[test]] >= at_least]
 
 
 class TwoFoldRegression:
@@ -210,9 +219,7 @@ def pointwise_local(
     """Local residual norm of every test atom, for every ordered pair (source, target) of models."""
     blocks = {name: torch.from_numpy(scaled(x, train, name)) for name, x in features.items()}
     errors = {(s, t): np.empty(len(test)) for s in blocks for t in blocks}
-    with tqdm(
-        total=len(blocks) * len(test), desc="LFRE", unit="atom", disable=not progress
-    ) as bar:
+    with tqdm(total=len(blocks) * len(test), desc="LFRE", unit="atom", disable=not progress) as bar:
         for source, x in blocks.items():
             sizes: dict[int, list[str]] = {}
             for target, y in blocks.items():
@@ -272,9 +279,7 @@ def pointwise_errors(
         raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
     if metric == "gfre":
         return pointwise_global(features, train, test)
-    return pointwise_local(
-        features, train, test, n_local_points=n_local_points, progress=progress
-    )
+    return pointwise_local(features, train, test, n_local_points=n_local_points, progress=progress)
 
 
 def root_mean_square(errors: np.ndarray) -> float:

@@ -31,8 +31,9 @@ def train_mace(recipe_file: str | Path, output: str | Path) -> dict:
     Parameters
     ----------
     recipe_file
-        JSON: ``dataset`` and its split (``held_out``, ``validation``, ``split_seed``), and under
-        ``mace`` the arguments of mace-torch's ``run_train`` by name.
+        JSON: ``datasets``, their split (``held_out``, ``validation``, ``split_seed``), the info key
+        ``group`` of which no value may be on both sides, and under ``mace`` the arguments of
+        mace-torch's ``run_train`` by name.
     output
         The ``.safetensors`` to write; the JSON card goes beside it. Scratch files stay in a folder
         of the same name, from which an interrupted training goes on.
@@ -47,12 +48,16 @@ def train_mace(recipe_file: str | Path, output: str | Path) -> dict:
     recipe_file, output = Path(recipe_file), Path(output)
     try:
         recipe = json.loads(recipe_file.read_text(encoding="utf-8"))
-        structures = load_structures(recipe["dataset"])
+        structures = [a for name in recipe["datasets"] for a in load_structures(name)]
         sizes = (recipe["held_out"], recipe["validation"])
         arguments = dict(recipe["mace"])
     except (OSError, KeyError, json.JSONDecodeError) as error:
         raise InputError(f"{recipe_file}: is not a usable recipe ({error!r}).") from None
     held_out, validation, training = split_structures(structures, sizes, recipe["split_seed"])
+    validation, training = (
+        np.setdiff1d(part, same_group(structures, held_out, recipe["group"]))
+        for part in (validation, training)
+    )
     scratch = output.with_suffix("")
     scratch.mkdir(parents=True, exist_ok=True)
     for name, part in {"training": training, "validation": validation}.items():
@@ -77,7 +82,7 @@ def train_mace(recipe_file: str | Path, output: str | Path) -> dict:
     card = {
         "name": recipe["name"],
         "recipe": recipe,
-        "data_sha256": {recipe["dataset"]: dataset_sha256(recipe["dataset"])},
+        "data_sha256": {name: dataset_sha256(name) for name in recipe["datasets"]},
         "n_structures": {
             "training": len(training),
             "validation": len(validation),
@@ -100,6 +105,12 @@ def train_mace(recipe_file: str | Path, output: str | Path) -> dict:
     }
     mace_family.save_network(network, output, card)
     return card
+
+
+def same_group(structures: Sequence[Atoms], chosen: np.ndarray, key: str) -> list[int]:
+    """Indices of the structures that share their group with a chosen one."""
+    groups = {structures[i].info[key] for i in chosen}
+    return [i for i, atoms in enumerate(structures) if atoms.info[key] in groups]
 
 
 def run_mace(arguments: dict) -> None:
@@ -134,7 +145,7 @@ def dataset_sha256(name: str) -> str:
 
 
 def mace_errors(network: torch.nn.Module, structures: Sequence[Atoms]) -> dict[str, float]:
-    """Mean absolute errors of a MACE in meV/atom and meV/angstrom against the labels."""
+    """Errors of a MACE against the labels, as `error_summary`."""
     from mace.tools import torch_geometric
 
     from .models.mace import MaceModel
@@ -149,9 +160,7 @@ def mace_errors(network: torch.nn.Module, structures: Sequence[Atoms]) -> dict[s
     return error_summary(energy, force)
 
 
-def composition_baseline(
-    training: Sequence[Atoms], test: Sequence[Atoms]
-) -> dict[str, float]:
+def composition_baseline(training: Sequence[Atoms], test: Sequence[Atoms]) -> dict[str, float]:
     """Errors of a least-squares energy per element and zero forces: what no geometry can give."""
     counts = [np.bincount(a.numbers, minlength=120) / len(a) for a in training]
     energies = [a.get_potential_energy() / len(a) for a in training]
@@ -165,10 +174,12 @@ def composition_baseline(
 
 
 def error_summary(energy: Sequence[float], force: Sequence[np.ndarray]) -> dict[str, float]:
-    """Mean absolute errors in meV from per-atom energy errors and force errors in eV."""
+    """Errors in meV from per-atom energy errors and force errors in eV."""
+    forces = np.concatenate(force)
     return {
         "energy_mae_meV_per_atom": 1000 * float(np.mean(np.abs(energy))),
-        "force_mae_meV_per_angstrom": 1000 * float(np.mean(np.abs(np.concatenate(force)))),
+        "force_mae_meV_per_angstrom": 1000 * float(np.mean(np.abs(forces))),
+        "force_rmse_meV_per_angstrom": 1000 * float(np.sqrt(np.mean(np.square(forces)))),
     }
 
 

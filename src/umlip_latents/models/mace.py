@@ -16,7 +16,7 @@ from .base import refuse_elements, weights_fingerprint
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import mace  # noqa: F401  before e3nn: it allows e3nn's constants to be loaded by new torch
+    import mace
     import mace.modules
     from e3nn import o3
     from mace.data import AtomicData, config_from_atoms

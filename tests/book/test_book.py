@@ -1,0 +1,149 @@
+"""The built book: the notebooks run through papermill, the pages are whole and need no web."""
+
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import nbformat
+import pytest
+import yaml
+
+from umlip_latents.book import ROOT, build
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Links(HTMLParser):
+    """What a page refers to and which anchors it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.resources, self.anchors = [], [], set()
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.anchors.add(values.get("id"))
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        if tag == "link" and values.get("href"):
+            self.resources.append(values["href"])
+        if tag in ("script", "img", "iframe") and values.get("src"):
+            self.resources.append(values["src"])
+
+
+def parsed(page: Path) -> Links:
+    """The links of a page."""
+    found = Links()
+    found.feed(page.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory) -> Path:
+    """The book of the quick profile, built once."""
+    index = build("quick", tmp_path_factory.mktemp("book"))
+    return index.parent
+
+
+@pytest.fixture(scope="module")
+def pages(html) -> list[Path]:
+    """The pages of the table of contents."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    names = [toc["root"], *(c["file"] for p in toc["parts"] for c in p["chapters"])]
+    return [html / f"{name}.html" for name in names]
+
+
+def test_every_page_is_there(html, pages):
+    assert (html / "index.html").is_file()
+    assert all(page.is_file() for page in pages)
+
+
+def test_no_cell_ended_in_an_error_and_every_notebook_shows_figures(html):
+    for path in sorted((html.parent / "source" / "notebooks").glob("*.ipynb")):
+        outputs = [
+            output
+            for cell in nbformat.read(path, as_version=4).cells
+            if cell.cell_type == "code"
+            for output in cell.outputs
+        ]
+        assert not [o for o in outputs if o.output_type == "error"], path.name
+        assert sum("image/png" in o.get("data", {}) for o in outputs) >= 2, path.name
+
+
+def test_notebook_pages_show_figures(html):
+    for page in (html / "notebooks").glob("*.html"):
+        assert page.read_text(encoding="utf-8").count("_images/") >= 2, page.name
+
+
+def test_every_inner_link_leads_somewhere(html, pages):
+    for page in pages:
+        for link in parsed(page).links:
+            url = urlparse(link)
+            if url.scheme or url.netloc:
+                assert url.scheme in ("https", "http", "mailto"), link
+                continue
+            target = (page.parent / unquote(url.path)).resolve() if url.path else page
+            assert target.is_file(), f"{page.name}: {link}"
+            if url.fragment and target.suffix == ".html":
+                assert unquote(url.fragment) in parsed(target).anchors, f"{page.name}: {link}"
+
+
+def test_no_page_needs_the_web(html, pages):
+    for page in pages:
+        for resource in parsed(page).resources:
+            url = urlparse(resource)
+            assert not url.scheme or url.scheme == "data", f"{page.name}: {resource}"
+            assert not url.netloc, f"{page.name}: {resource}"
+            if not url.scheme:
+                assert (page.parent / unquote(url.path)).is_file(), f"{page.name}: {resource}"
+
+
+def test_formulas_are_typeset_and_values_filled_in(html, pages):
+    reading = (html / "book" / "reading_errors.html").read_text(encoding="utf-8")
+    assert reading.count("<math") > 10
+    for page in pages:
+        text = re.sub(
+            r"<(script|style|pre).*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.S
+        )
+        assert "{{" not in text, page.name
+        assert "nan" not in re.findall(r"<td[^>]*><p>(\w+)</p>", text), page.name
+
+
+def test_the_front_page_tells_what_each_notebook_found(html):
+    text = (html / "book" / "index.html").read_text(encoding="utf-8")
+    for number in ("01", "02", "03", "04"):
+        assert f">{number}</span>" in text
+
+
+def test_result_tables_are_written(html):
+    names = {p.name for p in (html.parent / "results").iterdir()}
+    assert {"01_extraction.json", "03_comparison-errors.csv", "04_fine_tuning-curve.csv"} <= names
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_without_network_shows_every_page(html, pages, tmp_path):
+    for page in pages:
+        picture = tmp_path / f"{page.stem}.png"
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+        command += ["--disable-background-networking", "--disable-component-update"]
+        command += [
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--disable-sync",
+            "--enable-logging=stderr",
+        ]
+        command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,1600"]
+        command += [f"--screenshot={picture}", page.resolve().as_uri()]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "HOME": str(tmp_path)},
+        )
+        assert picture.stat().st_size > 20_000, page.name
+        complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        assert not complaints, complaints

@@ -1,0 +1,54 @@
+"""Structures and models shared by the tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from umlip_latents import load_model
+
+REAL = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan", "book-mace-mptrj")
+TWINS = ("chgnet-untrained-s0", "mace-untrained-s0")
+
+
+@pytest.fixture(scope="session")
+def models():
+    """Every named model, loaded once."""
+    return {name: load_model(name) for name in (*REAL, *TWINS, "element")}
+
+
+@pytest.fixture(scope="session")
+def crystals() -> list[Atoms]:
+    """Small periodic structures, distorted so that no symmetry hides an error."""
+    found = [
+        bulk("NaCl", "rocksalt", a=5.64, cubic=True),
+        bulk("Si", cubic=True),
+        perovskite(),
+        bulk("Ti"),
+    ]
+    rng = np.random.default_rng(1)
+    for atoms in found:
+        atoms.positions += rng.normal(0, 0.08, atoms.positions.shape)
+    return found
+
+
+def perovskite() -> Atoms:
+    """Cubic SrTiO3."""
+    scaled = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
+    return Atoms("SrTiO3", scaled_positions=scaled, cell=[3.9] * 3, pbc=True)
+
+
+@pytest.fixture(scope="session")
+def ethanol() -> Atoms:
+    """A molecule without a cell."""
+    return molecule("CH3CH2OH")
+
+
+@pytest.fixture(scope="session")
+def lonely() -> Atoms:
+    """A crystal with an atom far from all others."""
+    atoms = Atoms("NaClAr", [(0, 0, 0), (2.8, 0, 0), (12, 12, 12)], cell=[24] * 3, pbc=True)
+    atoms.numbers[2] = 11
+    return atoms

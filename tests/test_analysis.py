@@ -1,0 +1,53 @@
+"""Element share, effective dimension, maps."""
+
+import numpy as np
+import pytest
+
+from umlip_latents.analysis import effective_dimension, element_share, rotated
+from umlip_latents.maps import pcovr_map
+from umlip_latents.resources import InputError
+
+
+def test_element_share_in_its_limits():
+    numbers = np.repeat([1, 6, 8], 50)
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(120, 4))
+    assert element_share(means[numbers], numbers) == pytest.approx(1)
+    assert element_share(rng.normal(size=(150, 4)), numbers) < 0.1
+    mixed = means[numbers] + rng.normal(size=(150, 4))
+    between = ((means[[1, 6, 8]] - means[[1, 6, 8]].mean(axis=0)) ** 2).sum() / 3
+    assert element_share(mixed, numbers) == pytest.approx(between / (between + 4), abs=0.1)
+
+
+def test_effective_dimension_counts_directions():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(500, 3)) @ rng.normal(size=(3, 20)) + 7
+    assert effective_dimension(x, 0.999999) == 3
+    assert effective_dimension(np.outer(rng.normal(size=50), np.ones(5)), 0.99) == 1
+
+
+def test_rotation_keeps_distances(crystals):
+    turned = rotated(crystals[0], np.random.default_rng(2))
+    one = crystals[0].get_all_distances(mic=True)
+    assert turned.get_all_distances(mic=True) == pytest.approx(one, abs=1e-10)
+    assert turned.cell.volume == pytest.approx(crystals[0].cell.volume)
+    assert np.abs(turned.positions - crystals[0].positions).max() > 0.5
+
+
+def test_pcovr_goes_from_pca_to_regression():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(200, 6))
+    y = x @ rng.normal(size=6)
+    towards_y = pcovr_map(x, y, mixing=0.01)
+    fit = np.linalg.lstsq(towards_y, y - y.mean(), rcond=None)[0]
+    assert np.corrcoef(towards_y @ fit, y)[0, 1] > 0.999
+    pca = pcovr_map(x, y, mixing=1.0)
+    standard = (x - x.mean(axis=0)) / x.std(axis=0)
+    u, s, _ = np.linalg.svd(standard, full_matrices=False)
+    for k in range(2):
+        assert abs(np.corrcoef(pca[:, k], u[:, k] * s[k])[0, 1]) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_map_of_nothing_is_refused():
+    with pytest.raises(InputError, match="at least two features"):
+        pcovr_map(np.ones((10, 4)), np.arange(10))

@@ -1,0 +1,128 @@
+"""The command line, as a user types it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ase.io import write
+from skmatter.metrics import global_reconstruction_error as skmatter_gfre
+
+from umlip_latents import (
+    cumulant_features,
+    list_datasets,
+    list_models,
+    load_structures,
+    split_atoms,
+)
+from umlip_latents.cli import main
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Two feature files of the same structures."""
+    folder = tmp_path_factory.mktemp("cli")
+    write(folder / "some.xyz", load_structures("embedded")[::30], format="extxyz")
+    for model in ("chgnet-0.3.0", "book-mace-mptrj"):
+        command = ["extract", "--model", model, "--layer", "last"]
+        command += ["--structures", str(folder / "some.xyz")]
+        assert main([*command, "--output", str(folder / f"{model}.npz")]) == 0
+    return folder
+
+
+def test_models_and_datasets_are_listed(capsys):
+    assert main(["models", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert list(shown) == list(list_models())
+    assert shown["chgnet-0.3.0"]["widths"] == {"backbone": 64, "last": 64}
+    assert main(["datasets", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == list(list_datasets())
+    assert main(["models"]) == 0
+    assert main(["datasets"]) == 0
+    assert "alexandria-random-1k" in capsys.readouterr().out
+
+
+def test_extract_keeps_its_contract(files):
+    structures = load_structures(files / "some.xyz")
+    with np.load(files / "chgnet-0.3.0.npz") as f:
+        assert f["features"].shape == (sum(map(len, structures)), 64)
+        assert (f["n_atoms"] == [len(a) for a in structures]).all()
+        assert (f["numbers"] == np.concatenate([a.numbers for a in structures])).all()
+        assert (f["kept"] == np.arange(len(structures))).all()
+
+
+def test_compress_gives_cumulants(files, capsys):
+    source, output = files / "chgnet-0.3.0.npz", files / "c.npz"
+    assert main(["compress", str(source), "--order", "3", "--output", str(output), "--json"]) == 0
+    shape = json.loads(capsys.readouterr().out)["shape"]
+    with np.load(source) as f, np.load(output) as g:
+        assert shape == [len(f["n_atoms"]), 3 * 64]
+        expected = cumulant_features(f["features"], f["n_atoms"], 3)
+        assert np.array_equal(g["features"], expected)
+
+
+@pytest.mark.parametrize("split", ["atom", "structure"])
+def test_compare_agrees_with_scikit_matter(files, capsys, split):
+    paths = [str(files / f"{m}.npz") for m in ("chgnet-0.3.0", "book-mace-mptrj")]
+    options = ["--metric", "gfre", "--metric", "lfre", "--split", split, "--n-test", "40"]
+    assert main(["compare", *paths, *options, "--seed", "3", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["names"] == ["chgnet-0.3.0", "book-mace-mptrj"]
+    assert shown["n_test"] == 40
+    assert np.shape(shown["lfre"]) == (2, 2)
+    with np.load(paths[0]) as f, np.load(paths[1]) as g:
+        x, y = f["features"].astype(float), g["features"].astype(float)
+        train, test = split_atoms(f["n_atoms"], 40, by=split, seed=3)
+    expected = skmatter_gfre(x, y, train_idx=train, test_idx=test)
+    assert shown["gfre"][0][1] == pytest.approx(expected, abs=1e-6)
+    assert {"versions", "commit"} <= set(shown["provenance"])
+    assert all(len(digest) == 64 for digest in shown["files_sha256"].values())
+
+
+def test_a_refused_structure_is_named_and_left_out(tmp_path, capsys, crystals, lonely):
+    write(tmp_path / "s.xyz", [crystals[0], lonely], format="extxyz")
+    command = ["extract", "--model", "chgnet-0.3.0", "--structures", str(tmp_path / "s.xyz")]
+    assert main([*command, "--output", str(tmp_path / "f.npz"), "--json"]) == 0
+    shown = capsys.readouterr()
+    assert list(json.loads(shown.out)["dropped"]) == ["1"]
+    assert "left out structure 1 (ClNa2)" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["extract", "--model", "nothing", "--structures", "embedded"], "nothing: no such file"),
+        (["extract", "--model", "element", "--structures", "gone.xyz"], "gone.xyz: no such file"),
+        (["compress", "gone.npz"], "gone.npz"),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_nothing(tmp_path, capsys, command, message):
+    output = tmp_path / "out.npz"
+    assert main([*command, "--output", str(output)]) == 1
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("umlip-latents: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_compare_refuses_what_cannot_be_compared(files, capsys, tmp_path):
+    one = str(files / "chgnet-0.3.0.npz")
+    assert main(["compare", one]) == 1
+    assert "at least two" in capsys.readouterr().err
+    with np.load(one) as f:
+        arrays = dict(f)
+    arrays["numbers"] = arrays["numbers"][::-1]
+    np.savez(tmp_path / "other.npz", **arrays)
+    assert main(["compare", one, str(tmp_path / "other.npz")]) == 1
+    assert "same structures" in capsys.readouterr().err
+    assert main(["compare", one, one, "--n-test", "100000"]) == 1
+    assert "n_test 100000" in capsys.readouterr().err
+
+
+def test_unknown_options_exit_with_status_2():
+    command = [sys.executable, "-m", "umlip_latents.cli", "extract", "--model", "element"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--structures" in done.stderr

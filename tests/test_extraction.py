@@ -1,0 +1,153 @@
+"""Batching, resuming, leaving out, and files of features."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from umlip_latents import Features, extract_features
+from umlip_latents import extraction as module
+from umlip_latents.extraction import common_structures, packed
+from umlip_latents.resources import InputError
+from umlip_latents.store import FeatureStore
+
+
+class Counting:
+    """A model whose features are positions, and which counts its calls."""
+
+    name = "counting"
+    fingerprint = "f" * 64
+
+    def __init__(self, fail_after: int = 10**9):
+        self.widths = {"backbone": 3, "last": 1}
+        self.calls = 0
+        self.fail_after = fail_after
+
+    def prepare(self, atoms):
+        return atoms
+
+    def size(self, graph):
+        return len(graph)
+
+    def features(self, graphs):
+        self.calls += 1
+        if self.calls > self.fail_after:
+            raise KeyboardInterrupt
+        x = np.concatenate([g.positions for g in graphs]).astype(np.float32)
+        return {"backbone": x, "last": x[:, :1]}
+
+
+def atoms_of(n_structures: int) -> list[Atoms]:
+    rng = np.random.default_rng(0)
+    return [Atoms("H" * n, rng.normal(size=(n, 3))) for n in rng.integers(1, 9, n_structures)]
+
+
+def test_packing_covers_everything_once_within_the_budget():
+    rng = np.random.default_rng(1)
+    sizes = {i: int(s) for i, s in enumerate(rng.integers(1, 400, 100))}
+    batches = list(packed(sizes, 300))
+    assert sorted(i for b in batches for i in b) == list(range(100))
+    assert all(sum(sizes[i] for i in b) <= 300 or len(b) == 1 for b in batches)
+    assert len(batches) < 100
+
+
+def test_rows_come_back_in_the_order_of_the_input(monkeypatch):
+    monkeypatch.setattr(module, "BATCH_SIZE", 10)
+    monkeypatch.setattr(module, "BLOCK", 7)
+    structures = atoms_of(40)
+    found = extract_features(structures, Counting(), progress=False)
+    expected = np.concatenate([a.positions for a in structures])
+    assert found.features == pytest.approx(expected, abs=1e-6)
+    assert (found.n_atoms == [len(a) for a in structures]).all()
+    assert (found.structure == np.repeat(np.arange(40), found.n_atoms)).all()
+
+
+def test_an_interrupted_extraction_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 10)
+    structures = atoms_of(45)
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(structures, Counting(fail_after=3), store=tmp_path, progress=False)
+    rest = Counting()
+    found = extract_features(structures, rest, store=tmp_path, progress=False)
+    assert rest.calls == 2
+    expected = extract_features(structures, Counting(), progress=False)
+    assert np.array_equal(found.features, expected.features)
+    again = Counting(fail_after=0)
+    last = extract_features(structures, again, "last", store=tmp_path, progress=False)
+    assert np.array_equal(last.features, expected.features[:, :1])
+
+
+def test_a_half_written_block_is_not_taken_for_a_whole_one(tmp_path):
+    provenance = {"model": "m", "fingerprint": "f", "structures": "s"}
+    store = FeatureStore(tmp_path / "a.zarr", provenance)
+    (tmp_path / "a.zarr" / "writing-000000-1").mkdir()
+    assert 0 not in store
+    store.write(0, {"x": np.arange(3)}, {"4": "why"})
+    arrays, dropped = FeatureStore(tmp_path / "a.zarr", provenance).read(0)
+    assert (arrays["x"] == np.arange(3)).all()
+    assert dropped == {"4": "why"}
+
+
+def test_a_store_of_another_model_is_refused(tmp_path):
+    FeatureStore(tmp_path, {"model": "m", "fingerprint": "f", "structures": "s"})
+    with pytest.raises(InputError, match="holds features of fingerprint f"):
+        FeatureStore(tmp_path, {"model": "m", "fingerprint": "g", "structures": "s"})
+
+
+def test_refused_structures_are_named_and_the_rest_go_on(models, crystals, lonely, tmp_path):
+    structures = [crystals[0], lonely, crystals[1]]
+    for store in (None, tmp_path, tmp_path):
+        found = extract_features(structures, models["chgnet-0.3.0"], store=store, progress=False)
+        assert list(found.kept) == [0, 2]
+        assert list(found.dropped) == [1]
+        assert "no neighbour inside 6 angstrom" in found.dropped[1]
+        assert len(found.features) == len(crystals[0]) + len(crystals[1])
+
+
+def test_comparison_uses_what_every_model_accepts(models, crystals, lonely):
+    structures = [crystals[0], lonely, crystals[1]]
+    names = ("chgnet-0.3.0", "book-mace-mptrj")
+    found = [extract_features(structures, models[n], progress=False) for n in names]
+    assert [len(f.kept) for f in found] == [2, 3]
+    common = common_structures(found)
+    assert [list(f.kept) for f in common] == [[0, 2], [0, 2]]
+    assert (common[0].numbers == common[1].numbers).all()
+
+
+def test_nothing_left_is_an_error(models, lonely):
+    with pytest.raises(InputError, match="no structure left"):
+        extract_features([lonely], models["chgnet-0.3.0"], progress=False)
+    with pytest.raises(InputError, match="no structure left"):
+        extract_features([], models["chgnet-0.3.0"], progress=False)
+    with pytest.raises(InputError, match="no such layer"):
+        extract_features([lonely], models["element"], "middle")
+
+
+def test_features_survive_a_file(tmp_path, models, crystals):
+    found = extract_features(crystals, models["element"], progress=False)
+    found.save(tmp_path / "f.npz")
+    again = Features.load(tmp_path / "f.npz")
+    for key in ("features", "n_atoms", "numbers", "kept", "model", "layer"):
+        assert np.array_equal(getattr(found, key), getattr(again, key)), key
+    assert [p.name for p in tmp_path.iterdir()] == ["f.npz"]
+
+
+def test_broken_feature_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match="missing.npz"):
+        Features.load(tmp_path / "missing.npz")
+    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(InputError, match="torn.npz"):
+        Features.load(tmp_path / "torn.npz")
+    np.savez(tmp_path / "other.npz", x=np.arange(3))
+    with pytest.raises(InputError, match="other.npz"):
+        Features.load(tmp_path / "other.npz")
+    arrays = {"numbers": np.ones(3), "kept": np.arange(1), "n_atoms": np.array([2])}
+    np.savez(tmp_path / "short.npz", features=np.zeros((3, 2)), **arrays)
+    with pytest.raises(InputError, match="add up"):
+        Features.load(tmp_path / "short.npz")
+
+
+def test_an_unwritable_output_leaves_nothing(tmp_path, models, crystals):
+    found = extract_features(crystals, models["element"], progress=False)
+    with pytest.raises(InputError, match="cannot be written"):
+        found.save(tmp_path / "no-such-folder" / "f.npz")
+    assert list(tmp_path.iterdir()) == []

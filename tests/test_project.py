@@ -1,0 +1,83 @@
+"""The house: dependencies, notebooks, profiles."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from umlip_latents.book import load_profile, markdown_table, published_tables, save_results
+from umlip_latents.resources import InputError
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def dependencies() -> list[str]:
+    """The dependencies that pyproject.toml names."""
+    text = (ROOT / "pyproject.toml").read_text()
+    block = re.search(r"^dependencies = \[(.*?)^\]", text, re.S | re.M)[1]
+    return re.findall(r'"([^"]+)"', block)
+
+
+def test_the_conda_environment_is_the_twin_of_the_project():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
+    assert sorted(pip) == sorted(dependencies())
+
+
+def test_the_lock_pins_every_dependency():
+    lock = (ROOT / "requirements.lock").read_text().lower()
+    for requirement in [*dependencies(), "pytest", "ruff"]:
+        name = re.split(r"[<>=]", requirement)[0]
+        assert re.search(rf"^{name}==\S+", lock, re.M), name
+    assert "torch==2.13.0" in lock
+    assert "://" not in lock
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_clean_and_parameterized(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [c for c in notebook.cells if c.cell_type == "code"]
+    assert "parameters" in code[0].metadata.get("tags", [])
+    assert all(not c.outputs and c.execution_count is None for c in code)
+    assert notebook.cells[0].cell_type == "markdown"
+    assert "**Time.**" in notebook.cells[0].source
+    assert "Try next" in notebook.cells[-1].source
+
+
+@pytest.mark.parametrize("profile", ["quick", "default", "full"])
+def test_profiles_set_only_parameters_that_exist(profile):
+    known = {}
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+        known[path.stem] = set(re.findall(r"^(\w+) =", cell.source, re.M))
+    for name, parameters in load_profile(profile).items():
+        assert set(parameters) <= known[name], name
+
+
+def test_unknown_profiles_are_refused():
+    with pytest.raises(InputError, match="no such profile"):
+        load_profile("huge")
+
+
+def test_results_carry_provenance(tmp_path):
+    import json
+
+    import pandas as pd
+
+    table = pd.DataFrame({"a": [1.5], "b": ["x"]})
+    save_results(tmp_path / "r", "01_x", [{"question": "q", "finding": "f"}], numbers=table)
+    assert pd.read_csv(tmp_path / "r" / "01_x-numbers.csv").equals(table)
+    saved = json.loads((tmp_path / "r" / "01_x.json").read_text())
+    assert {"versions", "commit", "machine"} <= set(saved["provenance"])
+    assert saved["profile"]
+    assert len(list((tmp_path / "r").iterdir())) == 2
+
+
+def test_tables_of_the_pages():
+    assert markdown_table(("a", "b"), [(1, 2)]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert "0.95" in published_tables()
