@@ -132,13 +132,13 @@ def test_features_survive_a_file(tmp_path, models, crystals):
 
 
 def test_broken_feature_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="missing.npz"):
+    with pytest.raises(InputError, match=r"missing\.npz"):
         Features.load(tmp_path / "missing.npz")
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(InputError, match="torn.npz"):
+    with pytest.raises(InputError, match=r"torn\.npz"):
         Features.load(tmp_path / "torn.npz")
     np.savez(tmp_path / "other.npz", x=np.arange(3))
-    with pytest.raises(InputError, match="other.npz"):
+    with pytest.raises(InputError, match=r"other\.npz"):
         Features.load(tmp_path / "other.npz")
     arrays = {"numbers": np.ones(3), "kept": np.arange(1), "n_atoms": np.array([2])}
     np.savez(tmp_path / "short.npz", features=np.zeros((3, 2)), **arrays)

@@ -1,5 +1,6 @@
 """Training: recipes, fine-tuning protocols, labels."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_every_epoch_of_a_trained_backbone_is_another(runs, labelled, models):
             ).features
             for e in range(4)
         ]
-        for one, other in zip(steps, steps[1:], strict=False):
+        for one, other in itertools.pairwise(steps):
             assert np.abs(one - other).max() > 1e-5
 
 

@@ -1,10 +1,10 @@
 """Build ``embedded.xyz``, the small, chemically diverse set that ships with the book.
 
-The recipe follows the MAD data set (Mazitov et al., Scientific Data 2025,
-arXiv:2506.19674): a little of every kind of atomistic structure, each structure labelled by
-``subset``. Ingredients: the AFLOW prototypes that come with pymatgen (Mehl et al. 2017), ASE's ``dcdft``
-elemental crystals (Lejaeghere et al. 2014), ``g2`` molecules (Curtiss et al. 1997) and ``s22`` dimers
-(Jurecka et al. 2006). Everything else is derived from these with one fixed seed.
+The recipe follows the MAD data set (Mazitov et al., arXiv:2506.19674): a little of every kind of
+atomistic structure, each structure labelled by ``subset``. Ingredients: the AFLOW prototypes that
+come with pymatgen (Mehl et al. 2017), ASE's ``dcdft`` elemental crystals (Lejaeghere et al. 2014),
+``g2`` molecules (Curtiss et al. 1997) and ``s22`` dimers (Jurecka et al. 2006). Everything else is
+derived from these with one fixed seed.
 
 Run ``python data/structures/build.py`` to write the file again; a test rebuilds and compares it.
 """

@@ -1,4 +1,4 @@
-"""What universal interatomic potentials have learned: latent features, cumulants, reconstruction errors."""
+"""Latent features of universal interatomic potentials, and how much of each other they hold."""
 
 from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""The command line: ``umlip-latents models | datasets | extract | compress | compare | train | book``."""
+"""The command line, ``umlip-latents COMMAND``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: a MACE from a recipe by mace-torch, and short fine-tunings of CHGNet, epoch by epoch."""
+"""Training: a MACE from a recipe, and short fine-tunings of CHGNet, epoch by epoch."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ..conftest import REAL, TWINS
 NETWORKS = (*REAL, *TWINS)
 
 
-@pytest.mark.parametrize("name", (*NETWORKS, "element"))
+@pytest.mark.parametrize("name", [*NETWORKS, "element"])
 def test_widths_are_those_of_the_catalogue(models, crystals, name):
     for layer in LAYERS:
         found = extract_features(crystals, models[name], layer, progress=False)

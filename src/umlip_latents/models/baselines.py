@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import numpy as np
 from ase import Atoms
@@ -15,7 +16,7 @@ class ElementModel:
 
     name = "element"
     fingerprint = "one-hot-118"
-    widths = {"backbone": N_ELEMENTS, "last": N_ELEMENTS}
+    widths = MappingProxyType({"backbone": N_ELEMENTS, "last": N_ELEMENTS})
 
     def prepare(self, atoms: Atoms) -> np.ndarray:
         """The atomic numbers."""

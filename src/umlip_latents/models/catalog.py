@@ -14,7 +14,7 @@ from .baselines import ElementModel
 
 
 def list_models() -> dict[str, dict]:
-    """The named models: family, training data, functional, parameters, widths, licence, citation."""
+    """The named models: family, training data, functional, widths, licence, citation."""
     return registry("models")
 
 
