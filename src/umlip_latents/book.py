@@ -105,7 +105,12 @@ def execute(notebook: Path, target: Path, parameters: dict[str, dict], output: P
     """Run one notebook by papermill from its own folder."""
     import papermill
 
-    folders = {"store": str(output / "features"), "results": str(output / "results")}
+    # relative, so that a page does not tell where it was built
+    folders = {
+        name: os.path.relpath(output / folder, notebook.parent)
+        for name, folder in {"store": "features", "results": "results"}.items()
+        if output != ROOT / "_build"
+    }
     print(f"executing {notebook.name}", flush=True)
     try:
         papermill.execute_notebook(
@@ -242,7 +247,7 @@ def matrix_tables(folder: Path) -> str:
     if not file.is_file():
         return "*No such table in this build.*"
     table = pd.read_csv(file)
-    table = table[table["split"] == "structure"]
+    table = table[(table["split"] == "structure") & (table["kind"] == "all")]
     texts = []
     for (dataset, layer, metric), part in table.groupby(["dataset", "layer", "metric"]):
         matrix = part.groupby(["source", "target"], sort=False)["value"].mean().unstack()

@@ -25,14 +25,20 @@ def use_style() -> None:
     )
 
 
+def finished(figure: Figure) -> Figure:
+    """Take a figure off pyplot's list, or a notebook would show it a second time."""
+    plt.close(figure)
+    return figure
+
+
 def error_heat_maps(matrices: Mapping[str, pd.DataFrame], *, digits: int = 2) -> Figure:
     """Reconstruction errors, one panel per metric: row = source, column = target."""
     n = max(len(m) for m in matrices.values())
-    size = 2.4 + 0.55 * n
-    figure, axes = plt.subplots(
-        1, len(matrices), figsize=(size * len(matrices), size), squeeze=False
-    )
-    for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+    width, height = 3.0 + 0.62 * n, 1.8 + 0.55 * n
+    columns = 1 if n > 4 else len(matrices)
+    rows = len(matrices) // columns
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows))
+    for axis, (title, matrix) in zip(np.ravel(axes), matrices.items(), strict=True):
         sns.heatmap(
             matrix,
             ax=axis,
@@ -43,12 +49,12 @@ def error_heat_maps(matrices: Mapping[str, pd.DataFrame], *, digits: int = 2) ->
             fmt=f".{digits}f",
             annot_kws={"size": 8},
             square=True,
-            cbar_kws={"label": f"{title} (fraction of the target's spread)", "shrink": 0.7},
+            cbar_kws={"label": "reconstruction error", "shrink": 0.8},
         )
         axis.set(title=title, xlabel="target", ylabel="source")
         axis.tick_params(axis="x", rotation=90)
         axis.tick_params(axis="y", rotation=0)
-    return figure
+    return finished(figure)
 
 
 def grouped_bars(
@@ -61,7 +67,7 @@ def grouped_bars(
     axis.tick_params(axis="x", rotation=25)
     if hue:
         sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
-    return figure
+    return finished(figure)
 
 
 def lines(
@@ -85,7 +91,7 @@ def lines(
     if logy:
         axis.set_yscale("log")
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
-    return figure
+    return finished(figure)
 
 
 def distributions(
@@ -97,7 +103,7 @@ def distributions(
         sns.kdeplot(x=value, label=name, ax=axis, cut=0)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+    return finished(figure)
 
 
 def structure_maps(
@@ -118,7 +124,7 @@ def structure_maps(
         )
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     sns.move_legend(axes[0][-1], "upper left", bbox_to_anchor=(1, 1), title=legend)
-    return figure
+    return finished(figure)
 
 
 def against_diagonal(
@@ -131,4 +137,4 @@ def against_diagonal(
     axis.plot([0, top], [0, top], color="0.5", linestyle="--", linewidth=1)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
-    return figure
+    return finished(figure)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import warnings
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from ase import Atoms
 from ..resources import InputError
 from .base import refuse_elements, weights_fingerprint
 
-with warnings.catch_warnings():
+with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     import mace
     import mace.modules

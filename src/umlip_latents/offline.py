@@ -1,4 +1,8 @@
-"""Sphinx extension: formulas as MathML, so that the built pages need no script from the web."""
+"""Sphinx extension: pages that need no script from the web.
+
+Formulas become MathML, which browsers show without help, and the theme's scripts for running cells
+on a remote server are left out.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,17 @@ def visit_display(self, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def drop_remote_scripts(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """Take Thebe's scripts, which load more from the web, off a page."""
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in f"{script} {getattr(script, 'attributes', '')}".lower()
+    ]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the renderer under the name ``mathml``."""
+    """Register the renderer under the name ``mathml``, and the filter of scripts."""
+    app.connect("html-page-context", drop_remote_scripts, priority=900)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
