@@ -17,6 +17,8 @@ from .provenance import provenance
 from .resources import DATA, PACKAGE, InputError
 
 ROOT = PACKAGE.parents[1]
+REFERENCE = DATA / "reference-results" / "full"
+PUBLISHED = DATA / "published" / "reconstruction_errors.csv"
 
 
 def save_results(
@@ -176,8 +178,10 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "models": models_table(),
         "datasets": datasets_table(),
         "results_here": matrix_tables(results),
-        "results_full": matrix_tables(DATA / "reference-results" / "full"),
+        "results_full": matrix_tables(REFERENCE),
         "results_published": published_tables(),
+        "cumulant_steps": cumulant_steps({"this build": results, "full scale": REFERENCE}),
+        "retention": retention({"this build": results, "full scale": REFERENCE}),
     }
 
 
@@ -258,13 +262,61 @@ def matrix_tables(folder: Path) -> str:
 
 def published_tables() -> str:
     """The cross-model matrices of the paper, as Markdown."""
-    table = pd.read_csv(DATA / "published" / "reconstruction_errors.csv")
+    table = pd.read_csv(PUBLISHED)
     texts = []
     for study in ("umlips-mad-test", "umlips-alexandria"):
         for metric, part in table[table["study"] == study].groupby("metric"):
             matrix = part.pivot(index="source", columns="target", values="value")
             texts.append(f"**{metric.upper()}, {study}**\n\n{square_table(matrix)}")
     return "\n\n".join(texts)
+
+
+def cumulant_steps(folders: Mapping[str, Path]) -> str:
+    """GFRE from each cumulant order to the next, of several runs and of the paper."""
+    parts = []
+    for run, folder in folders.items():
+        if (file := folder / "02_cumulants-orders.csv").is_file():
+            parts.append(pd.read_csv(file).assign(run=run))
+    paper = pd.read_csv(PUBLISHED).query("study == 'cumulant-orders-pet-mad-mad-test'")
+    paper = paper.assign(
+        run="paper",
+        dataset="MAD test",
+        model="PET-MAD",
+        source_order=paper["source"].str.removeprefix("order-").astype(int),
+        target_order=paper["target"].str.removeprefix("order-").astype(int),
+        gfre=paper["value"],
+    )
+    table = pd.concat([*parts, paper])
+    table = table[table["target_order"] == table["source_order"] + 1]
+    table = table.pivot_table(
+        index=["run", "dataset", "model"], columns="target_order", values="gfre", sort=False
+    )
+    header = ("run", "data set", "model", *(f"{n - 1} to {n}" for n in table.columns))
+    cells = [
+        (*index, *("-" if pd.isna(v) else f"{v:.2f}" for v in row))
+        for index, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return markdown_table(header, cells)
+
+
+def retention(folders: Mapping[str, Path]) -> str:
+    """Pretraining retention of several runs, and what the paper's errors give for it."""
+    rows = []
+    for run, folder in folders.items():
+        if (file := folder / "04_fine_tuning-retention.csv").is_file():
+            for (protocol, layer), part in pd.read_csv(file).groupby(["run", "layer"]):
+                low, high = part["retention"].min(), part["retention"].max()
+                force = f"{part['force_mae'].mean():.0f}"
+                rows.append((run, protocol, layer, f"{low:.3f} to {high:.3f}", force))
+    paper = pd.read_csv(PUBLISHED).query(
+        "study == 'pet-fine-tuning-li3ps4' and metric == 'gfre' and source == 'pretrained'"
+    )
+    error = paper.set_index("target")["value"]
+    for protocol in ("full fine-tuning", "heads fine-tuning"):
+        value = f"{1 - error[protocol] / error['bespoke']:.3f}"
+        rows.append(("paper (PET-MAD, Li3PS4)", protocol, "last", value, "-"))
+    header = ("run", "protocol", "layer", "retention", "force MAE (meV/Å)")
+    return markdown_table(header, rows)
 
 
 def square_table(matrix: pd.DataFrame) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +19,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
     except InputError as error:
         print(f"umlip-latents: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("umlip-latents: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
