@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colour-blind safe palette without its black and yellow, which vanish on dark or
 # light pages
@@ -88,6 +89,7 @@ def lines(
         errorbar="sd", ax=axis, **({} if style else {"marker": "o"}),
     )  # fmt: skip
     axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # orders and epochs
     if logy:
         axis.set_yscale("log")
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
@@ -95,12 +97,12 @@ def lines(
 
 
 def distributions(
-    values: Mapping[str, np.ndarray], *, xlabel: str, ylabel: str = "density of atoms"
+    values: Mapping[str, np.ndarray], *, xlabel: str, ylabel: str = "share of atoms below"
 ) -> Figure:
-    """Smooth distributions of a per-atom quantity, one line per model."""
+    """Cumulative distributions of a per-atom quantity, one line per model."""
     figure, axis = plt.subplots(figsize=(7.5, 3.8))
     for name, value in values.items():
-        sns.kdeplot(x=value, label=name, ax=axis, cut=0)
+        sns.ecdfplot(x=value, label=name, ax=axis)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return finished(figure)
@@ -110,8 +112,11 @@ def structure_maps(
     maps: Mapping[str, np.ndarray], labels: np.ndarray, *, legend: str, xlabel: str, ylabel: str
 ) -> Figure:
     """Two-dimensional maps, one panel per model, points coloured and marked by label."""
-    figure, axes = plt.subplots(1, len(maps), figsize=(4.2 * len(maps), 4.2), squeeze=False)
-    for axis, (title, points) in zip(axes[0], maps.items(), strict=True):
+    rows = -(-len(maps) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(8.4, 4 * rows))
+    for axis in axes.flat[len(maps) :]:
+        axis.set_axis_off()
+    for axis, (title, points) in zip(axes.flat, maps.items(), strict=False):
         sns.scatterplot(
             x=points[:, 0],
             y=points[:, 1],
@@ -120,10 +125,10 @@ def structure_maps(
             s=22,
             linewidth=0.2,
             ax=axis,
-            legend=axis is axes[0][-1],
+            legend=axis is axes.flat[len(maps) - 1],
         )
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    sns.move_legend(axes[0][-1], "upper left", bbox_to_anchor=(1, 1), title=legend)
+    sns.move_legend(axes.flat[len(maps) - 1], "upper left", bbox_to_anchor=(1, 1), title=legend)
     return finished(figure)
 
 
