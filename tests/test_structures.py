@@ -40,6 +40,12 @@ def test_embedded_atoms_neither_clash_nor_float(embedded):
         assert len(np.unique(i)) == len(atoms), atoms.info
 
 
+def test_embedded_crystals_are_not_denser_than_matter(embedded):
+    for atoms in embedded:
+        if atoms.pbc.all():
+            assert atoms.get_volume() / len(atoms) >= 3.0, atoms.info
+
+
 def test_embedded_set_is_what_its_builder_builds(embedded):
     rebuilt = runpy.run_path(str(DATA / "structures" / "build.py"))["build"]()
     assert len(rebuilt) == len(embedded)

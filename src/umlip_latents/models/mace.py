@@ -151,7 +151,12 @@ def build_network(card: dict, seed: int = 0) -> torch.nn.Module:
     a["readout_cls"] = mace.modules.readout_classes[a["readout_cls"]]
     a["gate"] = mace.modules.gate_dict[a["gate"]]
     a["atomic_energies"] = np.array(a["atomic_energies"])
-    with torch.random.fork_rng(), default_dtype(torch.float32):
+    with (
+        torch.random.fork_rng(),
+        default_dtype(torch.float32),
+        warnings.catch_warnings(),  # e3nn's TorchScript warns once per module
+    ):
+        warnings.simplefilter("ignore")
         torch.manual_seed(seed)
         return mace.modules.ScaleShiftMACE(**a)
 
