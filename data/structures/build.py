@@ -33,8 +33,8 @@ MAX_ATOMS = 64
 ELEMENTS = [z for z in range(1, 95) if z not in (2, 10, 18, 54, *range(84, 89))]
 # closest approach in units of the sum of the covalent radii (H2 has 1.19, I2 0.96)
 CLOSEST = 0.7
-# cubic angstrom per atom; close-packed hydrogen at its covalent radius would have a tenth of it, and
-# makes the features of CHGNet 0.2.0 grow by ten orders of magnitude
+# cubic angstrom per atom; close-packed hydrogen at its covalent radius would have a tenth of it,
+# and make the features of CHGNet 0.2.0 grow by ten orders of magnitude
 DENSEST = 3.0
 # every atom sees a neighbour inside the shortest cutoff of the compared models
 ISOLATED = 5.0

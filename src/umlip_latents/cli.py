@@ -97,10 +97,13 @@ def models(arguments: argparse.Namespace) -> None:
         chosen = {name: {key: entry[key] for key in keys} for name, entry in entries.items()}
         print(json.dumps(chosen, indent=1))
         return
+    layout = "{:20} {:9} {:22} {:13} {:>10} {:>9}  {:13} {}"
+    header = ("name", "family", "training data", "functional", "parameters", "BB/LL")
+    print(layout.format(*header, "licence", "citation"))
     for name, e in entries.items():
         widths = "/".join(map(str, e["widths"].values()))
-        row = f"{name:22} {e['family']:9} {e['parameters']:>8} {widths:>8}"
-        print(f"{row}  {e['training_data']:22} {e['functional']:13} {e['licence']}")
+        row = (name, e["family"], e["training_data"], e["functional"], e["parameters"], widths)
+        print(layout.format(*row, e["licence"], e["citation"]))
 
 
 def datasets(arguments: argparse.Namespace) -> None:
