@@ -135,11 +135,11 @@ def structure_maps(
 def against_diagonal(
     table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str
 ) -> Figure:
-    """Two versions of the same error against each other, with the line of equality."""
+    """Two versions of the same error against each other on logarithmic axes, with equality."""
     figure, axis = plt.subplots(figsize=(5.8, 4.4))
     sns.scatterplot(table, x=x, y=y, hue=hue, style=hue, s=55, ax=axis)
-    top = 1.05 * float(table[[x, y]].to_numpy().max())
-    axis.plot([0, top], [0, top], color="0.5", linestyle="--", linewidth=1)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
+    ends = table[[x, y]].to_numpy().min(), table[[x, y]].to_numpy().max()
+    axis.plot(ends, ends, color="0.5", linestyle="--", linewidth=1)
+    axis.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
     return finished(figure)
