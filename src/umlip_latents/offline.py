@@ -28,7 +28,7 @@ def visit_inline(self, node: nodes.math) -> None:
 
 def visit_display(self, node: nodes.math_block) -> None:
     """A formula on its own line."""
-    self.body.append(f'<div class="math">{mathml(node.astext(), "block")}</div>')
+    self.body.append(f'<div style="text-align: center">{mathml(node.astext(), "block")}</div>')
     raise nodes.SkipNode
 
 
