@@ -27,7 +27,7 @@ from .regression import DEFAULT, Regression, TwoFoldRegression, folds
 from .resources import InputError
 
 METRICS = ("gfre", "lfre")
-CHUNK = 32  # test atoms whose local problems are solved together
+CHUNK = 1 << 20  # numbers in the local targets of the test atoms solved together
 
 
 def split_atoms(
@@ -138,16 +138,20 @@ def pointwise_local(
     tables = {
         name: torch.from_numpy(scaled(x, train, name)).to(device) for name, x in features.items()
     }
+    trained = {name: x[train] for name, x in tables.items()}
+    tested = {name: x[test] for name, x in tables.items()}
     errors = {(s, t): np.empty(len(test)) for s in tables for t in tables}
-    train, test = (torch.as_tensor(atoms, device=device) for atoms in (train, test))
 
     def solve(source: str, part: slice) -> int:
-        found = local_residuals(source, tables, train, test[part], n_local_points, regression)
+        points = {name: x[part] for name, x in tested.items()}
+        found = local_residuals(source, trained, points, n_local_points, regression)
         for target, residual in found:
             errors[source, target][part] = residual.cpu().numpy()
-        return len(test[part])
+        return len(points[source])
 
-    parts = [slice(i, i + CHUNK) for i in range(0, len(test), CHUNK)]
+    widths = [x.shape[1] for x in tables.values()]
+    chunk = max(1, CHUNK // (sum(widths) * (n_local_points or max(widths))))
+    parts = [slice(i, i + chunk) for i in range(0, len(test), chunk)]
     tasks = [(source, part) for source in tables for part in parts]
     n_threads = torch.get_num_threads()
     bar = tqdm(total=len(tables) * len(test), desc="LFRE", unit="atom", disable=not progress)
@@ -164,41 +168,41 @@ def pointwise_local(
 
 def local_residuals(
     source: str,
-    tables: Mapping[str, torch.Tensor],
-    train: torch.Tensor,
-    test: torch.Tensor,
+    trained: Mapping[str, torch.Tensor],
+    points: Mapping[str, torch.Tensor],
     n_local_points: int | None,
     regression: Regression,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Target by target, the local residual norm of a few test atoms."""
-    x = tables[source]
+    x = trained[source]
     sizes: dict[int, list[str]] = {}
-    for target, y in tables.items():
+    for target, y in trained.items():
         k = n_local_points or min(x.shape[1], y.shape[1])
-        if not 4 <= k <= len(train):
+        if not 4 <= k <= len(x):
             raise InputError(
                 f"{k} local points from {source} to {target}: needs at least 4, and no "
-                f"more than the {len(train)} training atoms."
+                f"more than the {len(x)} training atoms."
             )
         sizes.setdefault(k, []).append(target)
-    nearest = train[neighbours(x[test], x[train], max(sizes))]
+    nearest = neighbours(points[source], x, max(sizes))
     for k, targets in sizes.items():
-        one, two = folds(k)
-        near = nearest[:, np.concatenate([one, two])]
+        halves = folds(k)
+        near = nearest[:, np.concatenate(halves)]
+        n_rows = [len(half) for half in halves]
         local = x[near]
         mean = local.mean(dim=1, keepdim=True)
         local -= mean
-        first, second = local.split([len(one), len(two)], dim=1)
-        fitted = TwoFoldRegression(first, second, local, (len(one), len(two)), regression)
-        widths = [tables[target].shape[1] for target in targets]
-        goal = torch.cat([tables[target][near] for target in targets], dim=-1)
-        goal_mean = goal.mean(dim=1, keepdim=True)
-        goal -= goal_mean
-        first, second = goal.split([len(one), len(two)], dim=1)
-        guesses = fitted.predict(x[test] - mean[:, 0], first, second, goal, widths)
-        centres = goal_mean[:, 0].split(widths, dim=-1)
-        for target, guess, centre in zip(targets, guesses, centres, strict=True):
-            yield target, (tables[target][test] - centre - guess).norm(dim=1)
+        fitted = TwoFoldRegression(*local.split(n_rows, dim=1), local, n_rows, regression)
+        goal = torch.cat([trained[target][near] for target in targets], dim=-1)
+        centre = goal.mean(dim=1, keepdim=True)
+        goal -= centre
+        widths = [trained[target].shape[1] for target in targets]
+        guesses = fitted.predict(
+            points[source] - mean[:, 0], *goal.split(n_rows, dim=1), goal, widths
+        )
+        centres = centre[:, 0].split(widths, dim=-1)
+        for target, guess, middle in zip(targets, guesses, centres, strict=True):
+            yield target, (points[target] - middle - guess).norm(dim=1)
 
 
 def neighbours(x: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor:
