@@ -127,11 +127,11 @@ class TwoFoldRegression:
                 kept = (s * self.settings.inverse(s, x[:, None]) for x in self.strengths.T)
                 left = [y_other - a @ (k[..., None] * b) for k in kept]
                 squares = torch.stack([x.square().sum(dim=1) for x in left], dim=1)
-            rmse = (squares.clamp(min=0) / n).sqrt()
-            loss = torch.stack([x.mean(dim=-1) for x in rmse.split(list(widths), dim=-1)], dim=1)
+            norms = squares.clamp_(min=0).sqrt_()
+            loss = torch.stack([x.mean(dim=-1) for x in norms.split(list(widths), dim=-1)], dim=1)
             if self.settings.regularization == "cutoff":
                 loss = torch.gather(loss, 2, ranks[:, None].expand(-1, len(widths), -1))
-            total = total + loss
+            total = total + loss / n**0.5
         return total
 
     def inverses(
