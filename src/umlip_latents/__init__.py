@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from .cumulants import cumulant_features
-from .extraction import Features, extract_features
+from .extraction import FeatureBlocks, Features, extract_features
 from .factors import streaming_gfre
 from .models.catalog import list_models, load_model
 from .reconstruction import (
@@ -18,6 +18,7 @@ from .structures import list_datasets, load_structures
 __version__ = version("umlip-latents")
 
 __all__ = [
+    "FeatureBlocks",
     "Features",
     "Regression",
     "cumulant_features",

@@ -10,6 +10,7 @@ column of ones, shifting the features by any vector changes only the first row o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -172,6 +173,7 @@ def streaming_gfre(
     *,
     regression: Regression = DEFAULT,
     device: str = "cpu",
+    scheduler: Any = None,
 ) -> pd.DataFrame:
     """GFRE of all ordered pairs, from features that are never in memory together.
 
@@ -186,6 +188,9 @@ def streaming_gfre(
         Regularization of the map; by default that of `skmatter.metrics`.
     device
         Where the factorisations run, as PyTorch names it.
+    scheduler
+        Address of a Dask scheduler, or a `dask.distributed.Client`, for `blocks` that are
+        `FeatureBlocks` in a store that its workers share.
 
     Returns
     -------
@@ -193,6 +198,10 @@ def streaming_gfre(
         As `reconstruction_matrix` gives it: row = source, column = target.
     """
     labels = part_labels(train, test)
+    if scheduler is not None:
+        from .distributed import stored_factors
+
+        return stored_factors(scheduler, blocks, labels, device).errors(regression)
     factors = Factors(device)
     start = 0
     for block in blocks:

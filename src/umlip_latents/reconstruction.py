@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -220,6 +221,7 @@ def pointwise_errors(
     n_local_points: int | None = None,
     regression: Regression = DEFAULT,
     device: str = "cpu",
+    scheduler: Any = None,
     progress: bool = False,
 ) -> dict[tuple[str, str], np.ndarray]:
     """Error of every test atom for all ordered pairs, by either metric."""
@@ -233,15 +235,12 @@ def pointwise_errors(
         raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
     if metric == "gfre":
         return pointwise_global(features, train, test, regression=regression, device=device)
-    return pointwise_local(
-        features,
-        train,
-        test,
-        n_local_points=n_local_points,
-        regression=regression,
-        device=device,
-        progress=progress,
-    )
+    options = {"n_local_points": n_local_points, "regression": regression, "device": device}
+    if scheduler is not None:
+        from .distributed import pointwise_local_chunks
+
+        return pointwise_local_chunks(scheduler, features, train, test, **options)
+    return pointwise_local(features, train, test, **options, progress=progress)
 
 
 def root_mean_square(errors: np.ndarray) -> float:
@@ -258,6 +257,7 @@ def reconstruction_matrix(
     n_local_points: int | None = None,
     regression: Regression = DEFAULT,
     device: str = "cpu",
+    scheduler: Any = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Reconstruction errors of all ordered pairs: row = source, column = target.
@@ -276,6 +276,9 @@ def reconstruction_matrix(
         Regularization of the maps; by default that of `skmatter.metrics`.
     device
         Where the linear algebra runs, as PyTorch names it (``"cuda"``).
+    scheduler
+        Address of a Dask scheduler, or a `dask.distributed.Client`, whose workers share the LFRE;
+        for the GFRE see `streaming_gfre`.
     progress
         Show a progress bar.
 
@@ -292,6 +295,7 @@ def reconstruction_matrix(
         n_local_points=n_local_points,
         regression=regression,
         device=device,
+        scheduler=scheduler,
         progress=progress,
     )
     names = list(features)
