@@ -178,6 +178,7 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "results_here": matrix_tables(results),
         "results_full": matrix_tables(DATA / "reference-results" / "full"),
         "results_published": published_tables(),
+        "benchmarks": benchmark_tables(DATA / "reference-results" / "benchmarks.json"),
     }
 
 
@@ -264,6 +265,22 @@ def published_tables() -> str:
         for metric, part in table[table["study"] == study].groupby("metric"):
             matrix = part.pivot(index="source", columns="target", values="value")
             texts.append(f"**{metric.upper()}, {study}**\n\n{square_table(matrix)}")
+    return "\n\n".join(texts)
+
+
+def benchmark_tables(file: Path) -> str:
+    """What `make bench` measured, as Markdown."""
+    if not file.is_file():
+        return "*Not measured yet: `make bench`.*"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    made = content["provenance"]
+    texts = [
+        f"Measured at commit {made['commit']} on {made['machine']} with {made['cores']} cores, "
+        f"{made['torch_threads']} of them for PyTorch."
+    ]
+    for section in content["sections"]:
+        table = markdown_table(section["header"], section["rows"])
+        texts.append(f"**{section['title']}**\n\n{table}")
     return "\n\n".join(texts)
 
 
