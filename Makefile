@@ -4,13 +4,17 @@ PROFILE ?= default
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: book test lint clean lock
+.PHONY: book test bench lint clean lock
 
 book: $(VENV)/.installed
 	$(BIN)/umlip-latents book --profile $(PROFILE)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# needs the public samples, downloaded or in the folder UMLIP_LATENTS_DATA
+bench: $(VENV)/.installed
+	$(BIN)/python tests/benchmarks/run.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

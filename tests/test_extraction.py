@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
+from mace.calculators import MACECalculator
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from umlip_latents import Features, extract_features
 from umlip_latents import extraction as module
@@ -59,6 +62,59 @@ def test_rows_come_back_in_the_order_of_the_input(monkeypatch):
     assert found.features == pytest.approx(expected, abs=1e-6)
     assert (found.n_atoms == [len(a) for a in structures]).all()
     assert (found.structure == np.repeat(np.arange(40), found.n_atoms)).all()
+
+
+class Cramped(Counting):
+    """A model whose memory holds so many atoms at a time."""
+
+    room = 9
+    error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    def features(self, graphs):
+        if sum(map(len, graphs)) > self.room:
+            raise self.error
+        return super().features(graphs)
+
+
+@pytest.mark.parametrize("error", [Cramped.error, MemoryError()])
+def test_a_batch_that_the_memory_does_not_hold_is_halved(error):
+    structures = atoms_of(40)
+    model = Cramped()
+    model.error = error
+    found = extract_features(structures, model, progress=False)
+    assert found.features == pytest.approx(
+        np.concatenate([a.positions for a in structures]), abs=1e-6
+    )
+    model.room = 4
+    with pytest.raises(type(error)):
+        extract_features(structures, model, progress=False)
+    model.error, model.room = RuntimeError("shapes differ"), 9
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        extract_features(structures, model, progress=False)
+
+
+@pytest.mark.parametrize("name", ["chgnet-0.3.0", "book-mace-mptrj"])
+def test_batches_give_the_features_of_one_structure_at_a_time(name, models, crystals):
+    model = models[name]
+    network, found = model.network, []
+    calculator = MACECalculator(
+        models=[models["book-mace-mptrj"].network], device="cpu", default_dtype="float32"
+    )
+    hooked = network.mlp if name.startswith("chgnet") else network.products[-1]
+    hook = hooked.register_forward_hook(lambda module, inputs, out: found.append((inputs, out)))
+    try:
+        for atoms in crystals:
+            if name.startswith("chgnet"):
+                network.predict_structure(AseAtomsAdaptor.get_structure(atoms), task="e")
+            else:
+                calculator.get_potential_energy(atoms)
+    finally:
+        hook.remove()
+    # CHGNet: input of the readout; MACE: invariants of the last interaction, the last columns
+    rows = [i[0] if name.startswith("chgnet") else o for i, o in found]
+    alone = torch.cat(rows).detach().numpy()
+    ours = extract_features(crystals, model, progress=False).features[:, -alone.shape[1] :]
+    assert ours == pytest.approx(alone, rel=1e-5, abs=float(1e-5 * np.abs(alone).max()))
 
 
 def test_an_interrupted_extraction_goes_on_where_it_stopped(tmp_path, monkeypatch):

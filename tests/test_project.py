@@ -1,5 +1,6 @@
 """The house: dependencies, notebooks, profiles."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +8,13 @@ import nbformat
 import pytest
 import yaml
 
-from umlip_latents.book import load_profile, markdown_table, published_tables, save_results
+from umlip_latents.book import (
+    benchmark_tables,
+    load_profile,
+    markdown_table,
+    published_tables,
+    save_results,
+)
 from umlip_latents.resources import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -65,8 +72,6 @@ def test_unknown_profiles_are_refused():
 
 
 def test_results_carry_provenance(tmp_path):
-    import json
-
     import pandas as pd
 
     table = pd.DataFrame({"a": [1.5], "b": ["x"]})
@@ -81,3 +86,14 @@ def test_results_carry_provenance(tmp_path):
 def test_tables_of_the_pages():
     assert markdown_table(("a", "b"), [(1, 2)]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
     assert "0.95" in published_tables()
+
+
+def test_benchmarks_are_quoted_where_they_were_measured(tmp_path):
+    file = tmp_path / "benchmarks.json"
+    assert "make bench" in benchmark_tables(file)
+    made = {"commit": "abc", "machine": "M", "cores": 3, "torch_threads": 2}
+    section = {"title": "T", "header": ["a", "b"], "rows": [["x", 7]]}
+    file.write_text(json.dumps({"provenance": made, "sections": [section]}))
+    text = benchmark_tables(file)
+    assert "commit abc on M with 3 cores, 2 of them" in text
+    assert "**T**\n\n| a | b |\n| --- | --- |\n| x | 7 |" in text

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from skmatter.linear_model import Ridge2FoldCV
 from skmatter.metrics import global_reconstruction_error as skmatter_gfre
 from skmatter.metrics import local_reconstruction_error as skmatter_lfre
 from skmatter.metrics import (
@@ -9,6 +11,7 @@ from skmatter.metrics import (
 )
 
 from umlip_latents import (
+    Regression,
     global_reconstruction_error,
     local_reconstruction_error,
     reconstruction_matrix,
@@ -196,3 +199,60 @@ def test_bad_splits_metrics_and_neighbours_are_refused():
         local_reconstruction_error(TABLES["wide"], TABLES["wide"], TRAIN, TEST, n_local_points=1000)
     with pytest.raises(InputError, match="too few"):
         reconstruction_matrix(TABLES, TRAIN[:2], TEST)
+
+
+@pytest.mark.parametrize("regularization", ["cutoff", "tikhonov"])
+@pytest.mark.parametrize("n_cutoffs", [1, 7, 20])
+def test_other_regularizations_are_those_of_scikit_matter(regularization, n_cutoffs):
+    settings = Regression(n_cutoffs, regularization)
+    estimator = Ridge2FoldCV(
+        alphas=np.geomspace(1e-9, 0.9, n_cutoffs),
+        alpha_type="relative",
+        regularization_method=regularization,
+        random_state=0x5F3759DF,
+        scoring="neg_root_mean_squared_error",
+    )
+    split = {"train_idx": TRAIN, "test_idx": TEST}
+    for source, target in (("smooth", "wide"), ("wide", "stiff"), ("stiff", "smooth")):
+        x, y = TABLES[source], TABLES[target]
+        expected = skmatter_gfre(x, y, **split, estimator=estimator)
+        found = global_reconstruction_error(x, y, TRAIN, TEST, regression=settings)
+        assert found == pytest.approx(expected, abs=1e-9)
+        expected = skmatter_lfre(x, y, 12, **split, estimator=estimator)
+        found = local_reconstruction_error(
+            x, y, TRAIN, TEST, n_local_points=12, regression=settings
+        )
+        assert found == pytest.approx(expected, abs=1e-8)
+
+
+def test_settings_reach_the_matrix():
+    chosen = {k: TABLES[k] for k in ("wide", "stiff")}
+    coarse = Regression(2, "tikhonov")
+    for metric, alone in (
+        ("gfre", global_reconstruction_error),
+        ("lfre", local_reconstruction_error),
+    ):
+        matrix = reconstruction_matrix(chosen, TRAIN, TEST, metric, regression=coarse)
+        expected = alone(*chosen.values(), TRAIN, TEST, regression=coarse)
+        assert matrix.loc["wide", "stiff"] == pytest.approx(expected, abs=1e-10)
+        assert expected != pytest.approx(alone(*chosen.values(), TRAIN, TEST), abs=1e-6)
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = local_reconstruction_error(TABLES["wide"], TABLES["smooth"], TRAIN, TEST)
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        again = local_reconstruction_error(TABLES["wide"], TABLES["smooth"], TRAIN, TEST)
+        assert found == pytest.approx(again, abs=1e-12)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_unknown_regularizations_are_refused():
+    with pytest.raises(InputError, match="regularized by cutoff or tikhonov"):
+        Regression(regularization="lasso")
+    with pytest.raises(InputError, match="at least one"):
+        Regression(n_cutoffs=0)

@@ -3,7 +3,8 @@
 from importlib.metadata import version
 
 from .cumulants import cumulant_features
-from .extraction import Features, extract_features
+from .extraction import FeatureBlocks, Features, extract_features
+from .factors import streaming_gfre
 from .models.catalog import list_models, load_model
 from .reconstruction import (
     global_reconstruction_error,
@@ -11,12 +12,15 @@ from .reconstruction import (
     reconstruction_matrix,
     split_atoms,
 )
+from .regression import Regression
 from .structures import list_datasets, load_structures
 
 __version__ = version("umlip-latents")
 
 __all__ = [
+    "FeatureBlocks",
     "Features",
+    "Regression",
     "cumulant_features",
     "extract_features",
     "global_reconstruction_error",
@@ -27,4 +31,5 @@ __all__ = [
     "local_reconstruction_error",
     "reconstruction_matrix",
     "split_atoms",
+    "streaming_gfre",
 ]

@@ -182,6 +182,7 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "results_published": published_tables(),
         "cumulant_steps": cumulant_steps({"this build": results, "full scale": REFERENCE}),
         "retention": retention({"this build": results, "full scale": REFERENCE}),
+        "benchmarks": benchmark_tables(DATA / "reference-results" / "benchmarks.json"),
     }
 
 
@@ -317,6 +318,22 @@ def retention(folders: Mapping[str, Path]) -> str:
         rows.append(("paper (PET-MAD, Li3PS4)", protocol, "last", value, "-"))
     header = ("run", "protocol", "layer", "retention", "force MAE (meV/Å)")
     return markdown_table(header, rows)
+
+
+def benchmark_tables(file: Path) -> str:
+    """What `make bench` measured, as Markdown."""
+    if not file.is_file():
+        return "*Not measured yet: `make bench`.*"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    made = content["provenance"]
+    texts = [
+        f"Measured at commit {made['commit']} on {made['machine']} with {made['cores']} cores, "
+        f"{made['torch_threads']} of them for PyTorch."
+    ]
+    for section in content["sections"]:
+        table = markdown_table(section["header"], section["rows"])
+        texts.append(f"**{section['title']}**\n\n{table}")
+    return "\n\n".join(texts)
 
 
 def square_table(matrix: pd.DataFrame) -> str:

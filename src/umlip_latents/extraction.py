@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,7 +20,9 @@ from .store import FeatureStore
 from .structures import fingerprint
 
 BLOCK = 128  # structures that are stored, and resumed, together
-BATCH_SIZE = 40_000  # edges in one forward pass
+# Edges in one forward pass. More do not fit the processor's cache: with 40,000 an edge takes MACE
+# twice as long. What is too much for the memory is halved (`forward`).
+BATCH_SIZE = 8_000
 
 
 @dataclass
@@ -115,6 +118,7 @@ def extract_features(
     layer: str = "backbone",
     *,
     store: str | Path | None = None,
+    scheduler: Any = None,
     progress: bool = True,
 ) -> Features:
     """Latent features of every atom of every structure that the model accepts.
@@ -132,6 +136,9 @@ def extract_features(
     store
         Folder in which both layers are kept, so that an interrupted run goes on where it stopped
         and a repeated one only reads.
+    scheduler
+        Address of a Dask scheduler, or a `dask.distributed.Client`, whose workers share the store:
+        they write the blocks that are missing.
     progress
         Show a progress bar.
 
@@ -143,19 +150,24 @@ def extract_features(
     Raises
     ------
     InputError
-        Unknown layer, or no structure at all that the model accepts.
+        Unknown layer, no structure at all that the model accepts, or a scheduler without a store.
     """
     if layer not in LAYERS:
         raise InputError(f"{layer}: no such layer, only {' and '.join(LAYERS)}.")
-    if isinstance(model, str | Path):
-        model = load_model(model)
+    if scheduler is not None and store is None:
+        raise InputError("A scheduler needs a store, in which its workers leave the features.")
+    source, model = model, load_model(model) if isinstance(model, str | Path) else model
     blocks = range(0, len(structures), BLOCK)
-    kept_blocks = None
-    if store is not None:
-        mark = fingerprint(structures)
-        folder = Path(store) / f"{model.name}-{model.fingerprint[:8]}-{mark[:8]}.zarr"
-        provenance = {"model": model.name, "fingerprint": model.fingerprint, "structures": mark}
-        kept_blocks = FeatureStore(folder, provenance)
+    kept_blocks = None if store is None else feature_store(structures, model, store)
+    if scheduler is not None:
+        from .distributed import extract_blocks
+
+        missing = {
+            number: (structures[start : start + BLOCK], start)
+            for number, start in enumerate(blocks)
+            if number not in kept_blocks
+        }
+        extract_blocks(scheduler, missing, source, kept_blocks)
     parts: list[dict[str, np.ndarray]] = []
     dropped: dict[int, str] = {}
     with tqdm(
@@ -187,6 +199,69 @@ def extract_features(
     )
 
 
+def feature_store(
+    structures: Sequence[Atoms], model: LatentModel, store: str | Path
+) -> FeatureStore:
+    """Where the features of these structures by this model are kept."""
+    mark = fingerprint(structures)
+    folder = Path(store) / f"{model.name}-{model.fingerprint[:8]}-{mark[:8]}.zarr"
+    provenance = {"model": model.name, "fingerprint": model.fingerprint, "structures": mark}
+    return FeatureStore(folder, provenance)
+
+
+class FeatureBlocks(Sequence):
+    """Stored features of several models, a block at a time, of the structures that all accept.
+
+    What `streaming_gfre` reads. Only the block that is asked for is in memory.
+
+    Parameters
+    ----------
+    structures, models, layer, store
+        As `extract_features` was given them, once for every model.
+    """
+
+    def __init__(
+        self,
+        structures: Sequence[Atoms],
+        models: Sequence[str | LatentModel],
+        layer: str,
+        store: str | Path,
+    ) -> None:
+        loaded = [load_model(m) if isinstance(m, str | Path) else m for m in models]
+        self.layer = layer
+        self.stores = {m.name: feature_store(structures, m, store) for m in loaded}
+        self.length = -(-len(structures) // BLOCK)
+        for name, blocks in self.stores.items():
+            if not all(number in blocks for number in range(self.length)):
+                raise InputError(
+                    f"{name}: its features are not all in {store}, extract them first."
+                )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+        """Name to (n_atoms, width)."""
+        if not 0 <= number < self.length:
+            raise IndexError(number)
+        names = (self.layer, "kept", "n_atoms")
+        parts = {name: store.read(number, names)[0] for name, store in self.stores.items()}
+        common = reduce(np.intersect1d, (p["kept"] for p in parts.values()))
+        return {
+            name: p[self.layer][np.repeat(np.isin(p["kept"], common), p["n_atoms"])]
+            for name, p in parts.items()
+        }
+
+    def n_atoms(self) -> list[np.ndarray]:
+        """(n_structures,) atoms of each kept structure, block by block."""
+        found = []
+        for number in range(self.length):
+            parts = [s.read(number, ("kept", "n_atoms"))[0] for s in self.stores.values()]
+            common = reduce(np.intersect1d, (p["kept"] for p in parts))
+            found.append(parts[0]["n_atoms"][np.isin(parts[0]["kept"], common)])
+        return found
+
+
 def extract_block(
     block: Sequence[Atoms], model: LatentModel, start: int
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -200,7 +275,7 @@ def extract_block(
             refused[str(start + index)] = str(error)
     results: dict[int, dict[str, np.ndarray]] = {}
     for batch in packed({i: model.size(g) for i, g in graphs.items()}, BATCH_SIZE):
-        layers = model.features([graphs[i] for i in batch])
+        layers = forward(model, [graphs[i] for i in batch])
         ends = np.cumsum([len(block[i]) for i in batch])[:-1]
         split = {layer: np.split(array, ends) for layer, array in layers.items()}
         for position, index in enumerate(batch):
@@ -217,6 +292,20 @@ def extract_block(
     numbers = [block[i].numbers.astype(np.int64) for i in kept]
     arrays["numbers"] = np.concatenate([np.empty(0, np.int64), *numbers])
     return arrays, refused
+
+
+def forward(model: LatentModel, graphs: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Features of a batch, in two halves if the memory does not hold it."""
+    try:
+        return model.features(graphs)
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch reports a full memory as a RuntimeError on the processor, too
+        full = isinstance(error, MemoryError) or "memory" in str(error).lower()
+        if not full or len(graphs) == 1:
+            raise
+    half = len(graphs) // 2
+    parts = [forward(model, graphs[:half]), forward(model, graphs[half:])]
+    return {layer: np.concatenate([part[layer] for part in parts]) for layer in LAYERS}
 
 
 def packed(sizes: dict[int, int], budget: int) -> Iterator[list[int]]:

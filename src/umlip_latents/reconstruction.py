@@ -6,29 +6,29 @@ Both ask how well a linear map rebuilds the features of a target model from thos
 least-squares map whose singular-value cutoff is chosen by two-fold cross-validation, the residual
 norm over the test atoms. The work is shared between all pairs:
 
-* **GFRE**: a map depends on the data only through products of their columns, so the triangular
-  factors of one QR factorisation per fold, of all models side by side, stand in for all atoms.
+* **GFRE**: the triangular factors of one QR factorisation per fold, of all models side by side,
+  stand in for all atoms (`factors.py`, also for features that are not in memory together).
 * **LFRE**: the local problems of many test atoms are solved together, and a source is factorised
   once for all targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import KFold
 from tqdm.auto import tqdm
 
+from .factors import Factors, check_spread, checked_table
+from .regression import DEFAULT, Regression, TwoFoldRegression, folds
 from .resources import InputError
 
 METRICS = ("gfre", "lfre")
-# the choices of skmatter.metrics: relative cutoffs, seed of the two folds
-CUTOFFS = np.geomspace(1e-9, 0.9, 20)
-FOLD_SEED = 0x5F3759DF
-CHUNK = 64  # test atoms whose local problems are solved together
+CHUNK = 1 << 20  # numbers in the local targets of the test atoms solved together
 
 
 def split_atoms(
@@ -95,117 +95,34 @@ def of_seen_elements(
     return test[counts[numbers[test]] >= at_least]
 
 
-class TwoFoldRegression:
-    r"""Batched least squares whose singular-value cutoff is chosen by two-fold cross-validation.
-
-    The estimator of `skmatter.linear_model.Ridge2FoldCV` with relative cutoffs. For one source it
-    is factorised once and then fitted to any number of targets. With the singular values
-    :math:`s_j`, vectors :math:`u_j, v_j` of one fold, keeping r of them predicts the other fold as
-    :math:`\sum_{j \le r} a_j b_j^T`, :math:`a_j = X' v_j / s_j`, :math:`b_j = Y^T u_j`. The
-    squared residual of each target column changes with the r-th term by
-    :math:`-2 b_r (a_r^T y' - \sum_{j<r} a_r^T a_j b_j) + a_r^T a_r b_r^2`, so that the loss at
-    every cutoff follows from one Gram matrix of the :math:`a_j` and a cumulative sum.
-
-    Parameters
-    ----------
-    first, second
-        (batch, rows, width): the source in the two folds.
-    whole
-        (batch, rows, width): the source in both.
-    n_rows
-        Samples in the two folds: more than the rows above if these are triangular factors.
-    """
-
-    def __init__(
-        self,
-        first: torch.Tensor,
-        second: torch.Tensor,
-        whole: torch.Tensor,
-        n_rows: tuple[int, int],
-    ) -> None:
-        self.n_rows = n_rows
-        eps = torch.finfo(whole.dtype).eps
-        tiny = max(sum(n_rows), whole.shape[-1]) * eps
-        svds = [torch.linalg.svd(x, full_matrices=False) for x in (first, second)]
-        largest = torch.maximum(svds[0].S[:, 0], svds[1].S[:, 0])
-        self.cutoffs = largest[:, None] * torch.as_tensor(CUTOFFS, dtype=whole.dtype)
-        self.halves = []
-        for (u, s, vh), other in zip(svds, (second, first), strict=True):
-            usable = s > tiny
-            inverse = torch.where(usable, 1 / torch.where(usable, s, 1.0), 0.0)
-            a = (other @ vh.mT) * inverse[:, None, :]
-            ranks = ((s[:, None, :] > self.cutoffs[:, :, None]) & usable[:, None, :]).sum(-1)
-            self.halves.append((u, a, a.mT @ a, ranks))
-        self.u, self.s, self.vh = torch.linalg.svd(whole, full_matrices=False)
-
-    def loss(self, first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
-        """(batch, n_cutoffs) cross-validated error, the root mean square averaged over columns."""
-        total = np.zeros(self.cutoffs.shape)
-        pairs = ((first, second, self.n_rows[1]), (second, first, self.n_rows[0]))
-        for (u, a, gram, ranks), (y, y_other, n) in zip(self.halves, pairs, strict=True):
-            b = u.mT @ y
-            cross = a.mT @ y_other - torch.tril(gram, -1) @ b
-            step = b * (gram.diagonal(dim1=-2, dim2=-1)[..., None] * b - 2 * cross)
-            start = (y_other**2).sum(dim=1, keepdim=True)
-            path = torch.cat([start, start + torch.cumsum(step, dim=1)], dim=1).clamp(min=0)
-            rmse = (path / n).sqrt().mean(dim=-1)
-            total += torch.gather(rmse, 1, ranks).numpy()
-        return total
-
-    def fit(self, first: torch.Tensor, second: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-        """(batch, width, n_targets) weights of the map to a target."""
-        # the first of equal losses, as scikit-matter takes it
-        best = torch.from_numpy(np.argmin(self.loss(first, second), axis=1))
-        cutoff = torch.gather(self.cutoffs, 1, best[:, None])
-        inverse = torch.where(self.s > cutoff, 1 / self.s, 0.0)
-        return self.vh.mT @ (inverse[..., None] * (self.u.mT @ whole))
+def pointwise_global(
+    features: Mapping[str, np.ndarray],
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    regression: Regression = DEFAULT,
+    device: str = "cpu",
+) -> dict[tuple[str, str], np.ndarray]:
+    """Residual norm of every test atom, for every ordered pair (source, target) of models."""
+    one, two = folds(len(train))
+    factors = Factors(device).update(features, (train[one], train[two], []))
+    mean, scale = factors.standardization()
+    together = np.concatenate([np.asarray(x)[test] for x in features.values()], axis=1)
+    goal = (torch.from_numpy(together).to(mean) - mean) / scale
+    errors = {}
+    for source, target, weights in factors.maps(regression):
+        s, t = factors.columns[source], factors.columns[target]
+        errors[source, target] = (goal[:, t] - goal[:, s] @ weights).norm(dim=1).cpu().numpy()
+    return errors
 
 
 def scaled(features: np.ndarray, train: np.ndarray, name: str) -> np.ndarray:
     """Centre and scale to unit total variance on the training atoms."""
-    x = np.asarray(features, dtype=np.float64)
-    if x.ndim != 2:
-        raise InputError(f"{name}: features must be a table (n_atoms, width).")
-    if not np.isfinite(x).all():
-        raise InputError(f"{name}: features hold a value that is not a finite number.")
+    x = checked_table(features, name)
     mean = x[train].mean(axis=0)
     scale = np.sqrt(x[train].var(axis=0).sum())
-    if scale <= 1e-12 * (1 + np.abs(mean).max()):
-        raise InputError(f"{name}: features do not vary over the training atoms.")
+    check_spread(scale, np.abs(mean).max(), name)
     return (x - mean) / scale
-
-
-def folds(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The two halves of n samples."""
-    return next(KFold(2, shuffle=True, random_state=FOLD_SEED).split(np.zeros(n)))
-
-
-def triangular(x: np.ndarray) -> torch.Tensor:
-    """R of the QR factorisation."""
-    return torch.from_numpy(np.linalg.qr(x, mode="r"))
-
-
-def pointwise_global(
-    features: Mapping[str, np.ndarray], train: np.ndarray, test: np.ndarray
-) -> dict[tuple[str, str], np.ndarray]:
-    """Residual norm of every test atom, for every ordered pair (source, target) of models."""
-    blocks = {name: scaled(x, train, name) for name, x in features.items()}
-    ends = np.cumsum([0, *(x.shape[1] for x in blocks.values())])
-    columns = dict(zip(blocks, map(slice, ends[:-1], ends[1:]), strict=True))
-    together = np.concatenate(list(blocks.values()), axis=1)
-    one, two = folds(len(train))
-    first, second = triangular(together[train[one]]), triangular(together[train[two]])
-    whole = triangular(np.concatenate([first, second]))
-    errors = {}
-    for source, s in columns.items():
-        regression = TwoFoldRegression(
-            first[None, :, s], second[None, :, s], whole[None, :, s], (len(one), len(two))
-        )
-        for target, t in columns.items():
-            weights = regression.fit(first[None, :, t], second[None, :, t], whole[None, :, t])
-            residual = together[test, t] - together[test, s] @ weights[0].numpy()
-            errors[source, target] = np.linalg.norm(residual, axis=1)
-    return errors
 
 
 def pointwise_local(
@@ -214,49 +131,85 @@ def pointwise_local(
     test: np.ndarray,
     *,
     n_local_points: int | None = None,
+    regression: Regression = DEFAULT,
+    device: str = "cpu",
     progress: bool = False,
 ) -> dict[tuple[str, str], np.ndarray]:
     """Local residual norm of every test atom, for every ordered pair (source, target) of models."""
-    blocks = {name: torch.from_numpy(scaled(x, train, name)) for name, x in features.items()}
-    errors = {(s, t): np.empty(len(test)) for s in blocks for t in blocks}
-    with tqdm(total=len(blocks) * len(test), desc="LFRE", unit="atom", disable=not progress) as bar:
-        for source, x in blocks.items():
-            sizes: dict[int, list[str]] = {}
-            for target, y in blocks.items():
-                k = n_local_points or min(x.shape[1], y.shape[1])
-                if not 4 <= k <= len(train):
-                    raise InputError(
-                        f"{k} local points from {source} to {target}: needs at least 4, and no "
-                        f"more than the {len(train)} training atoms."
-                    )
-                sizes.setdefault(k, []).append(target)
-            x_train = x[train]
-            norms = (x_train**2).sum(dim=1)
-            for start in range(0, len(test), CHUNK):
-                part = slice(start, start + CHUNK)
-                x_test = x[test[part]]
-                distance = (x_test**2).sum(dim=1)[:, None] + norms - 2 * x_test @ x_train.T
-                nearest = torch.topk(distance, max(sizes), dim=1, largest=False).indices
-                for k, targets in sizes.items():
-                    near = torch.from_numpy(train)[nearest[:, :k]]
-                    one, two = folds(k)
-                    local = x[near]
-                    mean = local.mean(dim=1, keepdim=True)
-                    local = local - mean
-                    regression = TwoFoldRegression(
-                        local[:, one], local[:, two], local, (len(one), len(two))
-                    )
-                    for target in targets:
-                        y = blocks[target]
-                        goal = y[near]
-                        y_mean = goal.mean(dim=1, keepdim=True)
-                        goal = goal - y_mean
-                        weights = regression.fit(goal[:, one], goal[:, two], goal)
-                        guess = y_mean + (x_test[:, None] - mean) @ weights
-                        residual = y[test[part]] - guess[:, 0]
-                        errors[source, target][part] = residual.norm(dim=1).numpy()
-                bar.update(len(x_test))
+    tables = {
+        name: torch.from_numpy(scaled(x, train, name)).to(device) for name, x in features.items()
+    }
+    trained = {name: x[train] for name, x in tables.items()}
+    tested = {name: x[test] for name, x in tables.items()}
+    errors = {(s, t): np.empty(len(test)) for s in tables for t in tables}
+
+    def solve(source: str, part: slice) -> int:
+        points = {name: x[part] for name, x in tested.items()}
+        found = local_residuals(source, trained, points, n_local_points, regression)
+        for target, residual in found:
+            errors[source, target][part] = residual.cpu().numpy()
+        return len(points[source])
+
+    widths = [x.shape[1] for x in tables.values()]
+    chunk = max(1, CHUNK // (sum(widths) * (n_local_points or max(widths))))
+    parts = [slice(i, i + chunk) for i in range(0, len(test), chunk)]
+    tasks = [(source, part) for source in tables for part in parts]
+    n_threads = torch.get_num_threads()
+    bar = tqdm(total=len(tables) * len(test), desc="LFRE", unit="atom", disable=not progress)
+    # many small matrices: one thread for each chunk, none inside
+    with bar, ThreadPoolExecutor(n_threads, None, torch.set_num_threads, (1,)) as pool:
+        try:
+            for n_done in pool.map(solve, *zip(*tasks, strict=True)):
+                bar.update(n_done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(n_threads)
     return errors
+
+
+def local_residuals(
+    source: str,
+    trained: Mapping[str, torch.Tensor],
+    points: Mapping[str, torch.Tensor],
+    n_local_points: int | None,
+    regression: Regression,
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Target by target, the local residual norm of a few test atoms."""
+    x = trained[source]
+    sizes: dict[int, list[str]] = {}
+    for target, y in trained.items():
+        k = n_local_points or min(x.shape[1], y.shape[1])
+        if not 4 <= k <= len(x):
+            raise InputError(
+                f"{k} local points from {source} to {target}: needs at least 4, and no "
+                f"more than the {len(x)} training atoms."
+            )
+        sizes.setdefault(k, []).append(target)
+    nearest = neighbours(points[source], x, max(sizes))
+    for k, targets in sizes.items():
+        halves = folds(k)
+        near = nearest[:, np.concatenate(halves)]
+        n_rows = [len(half) for half in halves]
+        local = x[near]
+        mean = local.mean(dim=1, keepdim=True)
+        local -= mean
+        fitted = TwoFoldRegression(*local.split(n_rows, dim=1), local, n_rows, regression)
+        goal = torch.cat([trained[target][near] for target in targets], dim=-1)
+        centre = goal.mean(dim=1, keepdim=True)
+        goal -= centre
+        widths = [trained[target].shape[1] for target in targets]
+        guesses = fitted.predict(
+            points[source] - mean[:, 0], *goal.split(n_rows, dim=1), goal, widths
+        )
+        centres = centre[:, 0].split(widths, dim=-1)
+        for target, guess, middle in zip(targets, guesses, centres, strict=True):
+            yield target, (points[target] - middle - guess).norm(dim=1)
+
+
+def neighbours(x: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor:
+    """(n, k) rows of `others` nearest to each row of `x`, nearest first."""
+    distance = x.square().sum(dim=1)[:, None] + others.square().sum(dim=1) - 2 * x @ others.T
+    return torch.topk(distance, k, dim=1, largest=False).indices
 
 
 def pointwise_errors(
@@ -266,6 +219,9 @@ def pointwise_errors(
     metric: str,
     *,
     n_local_points: int | None = None,
+    regression: Regression = DEFAULT,
+    device: str = "cpu",
+    scheduler: Any = None,
     progress: bool = False,
 ) -> dict[tuple[str, str], np.ndarray]:
     """Error of every test atom for all ordered pairs, by either metric."""
@@ -278,8 +234,13 @@ def pointwise_errors(
     if len(train) < 4 or len(test) < 1:
         raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
     if metric == "gfre":
-        return pointwise_global(features, train, test)
-    return pointwise_local(features, train, test, n_local_points=n_local_points, progress=progress)
+        return pointwise_global(features, train, test, regression=regression, device=device)
+    options = {"n_local_points": n_local_points, "regression": regression, "device": device}
+    if scheduler is not None:
+        from .distributed import pointwise_local_chunks
+
+        return pointwise_local_chunks(scheduler, features, train, test, **options)
+    return pointwise_local(features, train, test, **options, progress=progress)
 
 
 def root_mean_square(errors: np.ndarray) -> float:
@@ -294,6 +255,9 @@ def reconstruction_matrix(
     metric: str = "gfre",
     *,
     n_local_points: int | None = None,
+    regression: Regression = DEFAULT,
+    device: str = "cpu",
+    scheduler: Any = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Reconstruction errors of all ordered pairs: row = source, column = target.
@@ -308,6 +272,13 @@ def reconstruction_matrix(
         ``"gfre"`` or ``"lfre"``.
     n_local_points
         Neighbours of a local map; by default the smaller of the two widths.
+    regression
+        Regularization of the maps; by default that of `skmatter.metrics`.
+    device
+        Where the linear algebra runs, as PyTorch names it (``"cuda"``).
+    scheduler
+        Address of a Dask scheduler, or a `dask.distributed.Client`, whose workers share the LFRE;
+        for the GFRE see `streaming_gfre`.
     progress
         Show a progress bar.
 
@@ -317,7 +288,15 @@ def reconstruction_matrix(
         0: the source holds everything the target holds; 1: nothing (a test error may exceed 1).
     """
     errors = pointwise_errors(
-        features, train, test, metric, n_local_points=n_local_points, progress=progress
+        features,
+        train,
+        test,
+        metric,
+        n_local_points=n_local_points,
+        regression=regression,
+        device=device,
+        scheduler=scheduler,
+        progress=progress,
     )
     names = list(features)
     table = [[root_mean_square(errors[s, t]) for t in names] for s in names]
@@ -325,7 +304,13 @@ def reconstruction_matrix(
 
 
 def global_reconstruction_error(
-    source: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray
+    source: np.ndarray,
+    target: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    regression: Regression = DEFAULT,
+    device: str = "cpu",
 ) -> float:
     r"""GFRE(source to target), :math:`\sqrt{\sum_i \|y_i - x_i W\|^2 / n_\mathrm{test}}`.
 
@@ -335,13 +320,16 @@ def global_reconstruction_error(
         (n_atoms, width), widths may differ.
     train, test
         Atom indices: W is fitted on the first and judged on the second.
+    regression, device
+        As in `reconstruction_matrix`.
 
     Returns
     -------
     float
         Equal to `skmatter.metrics.global_reconstruction_error`.
     """
-    errors = pointwise_errors({"source": source, "target": target}, train, test, "gfre")
+    pair = {"source": source, "target": target}
+    errors = pointwise_errors(pair, train, test, "gfre", regression=regression, device=device)
     return root_mean_square(errors["source", "target"])
 
 
@@ -352,6 +340,8 @@ def local_reconstruction_error(
     test: np.ndarray,
     *,
     n_local_points: int | None = None,
+    regression: Regression = DEFAULT,
+    device: str = "cpu",
 ) -> float:
     """LFRE(source to target): as the GFRE, one map per test atom on its nearest training atoms.
 
@@ -363,6 +353,8 @@ def local_reconstruction_error(
         Atom indices.
     n_local_points
         Neighbours in the source space; by default the smaller of the two widths.
+    regression, device
+        As in `reconstruction_matrix`.
 
     Returns
     -------
@@ -370,7 +362,13 @@ def local_reconstruction_error(
         Equal to `skmatter.metrics.local_reconstruction_error`.
     """
     errors = pointwise_errors(
-        {"source": source, "target": target}, train, test, "lfre", n_local_points=n_local_points
+        {"source": source, "target": target},
+        train,
+        test,
+        "lfre",
+        n_local_points=n_local_points,
+        regression=regression,
+        device=device,
     )
     return root_mean_square(errors["source", "target"])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,24 @@ class FeatureStore:
     def __contains__(self, number: int) -> bool:
         return self._block(number).is_dir()
 
-    def read(self, number: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        """The arrays of a block, and why structures were left out, by index."""
+    def read(
+        self, number: int, names: Sequence[str] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """The arrays of a block, all or those named, and why structures were left out, by index."""
         group = zarr.open_group(self._block(number), mode="r")
-        arrays = {name: np.asarray(group[name][:]) for name in group.array_keys()}
+        arrays = {name: np.asarray(group[name][:]) for name in names or group.array_keys()}
         return arrays, dict(group.attrs.get("dropped", {}))
 
     def write(self, number: int, arrays: dict[str, np.ndarray], dropped: dict[str, str]) -> None:
-        """Store a block; it appears whole or not at all."""
-        temporary = self.path / f"writing-{number:06d}-{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        zarr.save_group(temporary, **arrays)
-        zarr.open_group(temporary, mode="a").attrs["dropped"] = dropped
-        temporary.rename(self._block(number))
+        """Store a block; it appears whole or not at all, and the first of two writers wins."""
+        temporary = Path(tempfile.mkdtemp(prefix=f"writing-{number:06d}-", dir=self.path))
+        try:
+            zarr.save_group(temporary, **arrays)
+            zarr.open_group(temporary, mode="a").attrs["dropped"] = dropped
+            temporary.chmod(self.path.stat().st_mode)  # a temporary folder is its owner's alone
+            temporary.rename(self._block(number))
+        except OSError:
+            if number not in self:
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

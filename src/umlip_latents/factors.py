@@ -1,0 +1,213 @@
+r"""GFRE from one pass over the atoms, in memory that does not grow with their number.
+
+A linear map and its error depend on the data only through products of columns. The triangular
+factor R of a QR factorisation :math:`[\mathbf 1, X] = QR` keeps all of them at full precision,
+which a covariance matrix would not, and the factor of more rows is the factor of the stacked
+factors: blocks of atoms can come one after the other, or from different machines. Through the
+column of ones, shifting the features by any vector changes only the first row of R.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .regression import DEFAULT, Regression, TwoFoldRegression, folds
+from .resources import InputError
+
+PARTS = ("fold 1", "fold 2", "test")
+
+
+class Factors:
+    """Triangular factors of the features of all models side by side, for both folds and the test.
+
+    Parameters
+    ----------
+    device
+        Where the factorisations run, as PyTorch names it.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self.columns: dict[str, slice] = {}
+        self.counts = [0] * len(PARTS)
+
+    def update(self, block: Mapping[str, np.ndarray], rows: Sequence[np.ndarray]) -> Factors:
+        """Take in the atoms of a block.
+
+        Parameters
+        ----------
+        block
+            Name to (n_atoms, width), the same atoms in every table.
+        rows
+            The rows of the block in fold 1, in fold 2, and in the test.
+        """
+        tables = {name: checked_table(x, name) for name, x in block.items()}
+        if len({len(x) for x in tables.values()}) != 1:
+            raise InputError("A block must hold the same atoms of every model.")
+        ends = np.cumsum([0, *(x.shape[1] for x in tables.values())]).tolist()
+        columns = dict(zip(tables, map(slice, ends[:-1], ends[1:]), strict=True))
+        if self.columns and columns != self.columns:
+            raise InputError("A block holds other models or widths than the first one.")
+        x = torch.from_numpy(np.concatenate(list(tables.values()), axis=1)).to(self.device)
+        if not self.columns and len(x):
+            self.columns = columns
+            # near the mean, so that a spread much smaller than the mean keeps its digits
+            self.shift = x.mean(dim=0)
+            self.factors = [x.new_zeros(0, 1 + x.shape[1]) for _ in PARTS]
+        for part, chosen in enumerate(rows):
+            if len(chosen):
+                added = x[torch.as_tensor(chosen, device=self.device)] - self.shift
+                added = torch.cat([torch.ones_like(added[:, :1]), added], dim=1)
+                self.factors[part] = triangular(torch.cat([self.factors[part], added]))
+                self.counts[part] += len(chosen)
+        return self
+
+    def merge(self, other: Factors) -> Factors:
+        """The factors of the atoms of both; neither is changed."""
+        if not self.columns or not other.columns:
+            return self if self.columns else other
+        if self.columns != other.columns:
+            raise InputError("Factors of other models or widths cannot be merged.")
+        merged = Factors(self.device)
+        merged.columns, merged.shift = self.columns, self.shift
+        merged.factors = [
+            triangular(torch.cat([r, other._shifted(part, self.shift)]))
+            for part, r in enumerate(self.factors)
+        ]
+        merged.counts = [n + m for n, m in zip(self.counts, other.counts, strict=True)]
+        return merged
+
+    def _shifted(self, part: int, shift: torch.Tensor) -> torch.Tensor:
+        """The factor of the features less another shift."""
+        r = self.factors[part].clone()
+        r[:1, 1:] += r[:1, :1] * (self.shift - shift)
+        return r
+
+    def standardization(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n_columns,) mean and scale: unit total variance of a model on the training atoms."""
+        n = sum(self.counts[:2])
+        mean = self.shift + sum(r[0, 0] * r[0, 1:] for r in self.factors[:2]) / n
+        variance = sum(self._shifted(part, mean)[:, 1:].square().sum(dim=0) for part in (0, 1)) / n
+        scale = torch.empty_like(mean)
+        for name, s in self.columns.items():
+            scale[s] = variance[s].sum().sqrt()
+            check_spread(float(scale[s][0]), float(mean[s].abs().max()), name)
+        return mean, scale
+
+    def maps(self, regression: Regression) -> Iterator[tuple[str, str, torch.Tensor]]:
+        """Source, target and (width, n_targets) weights between standardized features."""
+        if min(self.counts[:2]) < 2:
+            raise InputError(f"{sum(self.counts[:2])} training atoms are too few.")
+        mean, scale = self.standardization()
+        first, second = (self._shifted(part, mean)[:, 1:] / scale for part in (0, 1))
+        whole = torch.cat([first, second])
+        for source, s in self.columns.items():
+            fitted = TwoFoldRegression(
+                first[None, :, s], second[None, :, s], whole[None, :, s], self.counts, regression
+            )
+            for target, t in self.columns.items():
+                weights = fitted.fit(first[None, :, t], second[None, :, t], whole[None, :, t])
+                yield source, target, weights[0]
+
+    def errors(self, regression: Regression = DEFAULT) -> pd.DataFrame:
+        """GFRE of all ordered pairs of models: row = source, column = target."""
+        if self.counts[2] == 0:
+            raise InputError("0 test atoms are too few.")
+        maps = list(self.maps(regression))
+        mean, scale = self.standardization()
+        test = self._shifted(2, mean)[:, 1:] / scale
+        names = list(self.columns)
+        table = pd.DataFrame(0.0, index=pd.Index(names, name="source"), columns=names)
+        for source, target, weights in maps:
+            residual = test[:, self.columns[target]] - test[:, self.columns[source]] @ weights
+            table.loc[source, target] = float(residual.norm()) / self.counts[2] ** 0.5
+        return table
+
+
+def triangular(x: torch.Tensor) -> torch.Tensor:
+    """R of the QR factorisation."""
+    return torch.linalg.qr(x, mode="r").R
+
+
+def checked_table(features: np.ndarray, name: str) -> np.ndarray:
+    """The features in float64, if they are a table of finite numbers."""
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2:
+        raise InputError(f"{name}: features must be a table (n_atoms, width).")
+    if not np.isfinite(x).all():
+        raise InputError(f"{name}: features hold a value that is not a finite number.")
+    return x
+
+
+def check_spread(scale: float, largest_mean: float, name: str) -> None:
+    """Raise `InputError` if features are constant but for rounding."""
+    if scale <= 1e-12 * (1 + largest_mean):
+        raise InputError(f"{name}: features do not vary over the training atoms.")
+
+
+def part_labels(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """The part of every atom, as an index of `PARTS`, or -1 for none."""
+    train, test = np.asarray(train, dtype=int), np.asarray(test, dtype=int)
+    labels = np.full(max(train.max(initial=-1), test.max(initial=-1)) + 1, -1, dtype=np.int8)
+    for part, atoms in enumerate((*(train[fold] for fold in folds(len(train))), test)):
+        labels[atoms] = part
+    if (labels >= 0).sum() != len(train) + len(test):
+        raise InputError("An atom is named twice among the training and test atoms.")
+    return labels
+
+
+def rows_of_parts(labels: np.ndarray) -> list[np.ndarray]:
+    """The rows of a block in every part."""
+    return [np.flatnonzero(labels == part) for part in range(len(PARTS))]
+
+
+def streaming_gfre(
+    blocks: Iterable[Mapping[str, np.ndarray]],
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    regression: Regression = DEFAULT,
+    device: str = "cpu",
+    scheduler: Any = None,
+) -> pd.DataFrame:
+    """GFRE of all ordered pairs, from features that are never in memory together.
+
+    Parameters
+    ----------
+    blocks
+        One mapping of name to (rows, width) after the other, in the order of the atoms; a few
+        times more rows than the widths add up to is efficient.
+    train, test
+        Atom indices over all blocks, as from `split_atoms`.
+    regression
+        Regularization of the map; by default that of `skmatter.metrics`.
+    device
+        Where the factorisations run, as PyTorch names it.
+    scheduler
+        Address of a Dask scheduler, or a `dask.distributed.Client`, for `blocks` that are
+        `FeatureBlocks` in a store that its workers share.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `reconstruction_matrix` gives it: row = source, column = target.
+    """
+    labels = part_labels(train, test)
+    if scheduler is not None:
+        from .distributed import stored_factors
+
+        return stored_factors(scheduler, blocks, labels, device).errors(regression)
+    factors = Factors(device)
+    start = 0
+    for block in blocks:
+        stop = start + len(next(iter(block.values())))
+        factors.update(block, rows_of_parts(labels[start:stop]))
+        start = stop
+    if start < len(labels):
+        raise InputError(f"The blocks hold {start} atoms, the split names atom {len(labels) - 1}.")
+    return factors.errors(regression)

@@ -1,0 +1,230 @@
+"""Time the package against scikit-matter and the libraries' own extraction: `make bench`.
+
+Writes ``data/reference-results/benchmarks.json``, which the book's page on benchmarks quotes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from skmatter.metrics import global_reconstruction_error as skmatter_gfre
+from skmatter.metrics import local_reconstruction_error as skmatter_lfre
+
+from umlip_latents import (
+    extract_features,
+    load_model,
+    load_structures,
+    reconstruction_matrix,
+    split_atoms,
+    streaming_gfre,
+)
+from umlip_latents.book import ROOT, markdown_table, write_whole
+from umlip_latents.extraction import common_structures
+from umlip_latents.provenance import provenance
+from umlip_latents.resources import DATA, InputError
+
+CHGNETS = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan")
+ATOMS = 100_000  # of the short run of the streaming GFRE
+ROWS = 10_000  # of one of its blocks
+
+
+def seconds(work: Callable, *args, **kwargs) -> tuple[float, object]:
+    """Wall time, and what the work returned."""
+    start = time.perf_counter()
+    result = work(*args, **kwargs)
+    return time.perf_counter() - start, result
+
+
+def real_tables() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Both layers of three CHGNets on Alexandria structures, and a split with 1000 test atoms."""
+    structures = load_structures("alexandria-random-1k")
+    tables = {}
+    for layer in ("backbone", "last"):
+        found = [
+            extract_features(structures, name, layer, store=ROOT / "_build" / "features")
+            for name in CHGNETS
+        ]
+        for features in common_structures(found):
+            tables[f"{features.model} {layer}"] = features.features
+    return tables, *split_atoms(common_structures(found)[0].n_atoms, 1000)
+
+
+def against_scikit_matter(tables, train, test, n_pairs: int) -> list[tuple]:
+    """Complete matrices, and the same pairs one after the other by scikit-matter."""
+    rows = []
+    pairs = list(product(tables, tables))
+    timed = pairs[:: max(1, len(pairs) // n_pairs)][:n_pairs]
+    split = {"train_idx": train, "test_idx": test}
+    total = np.zeros(2)
+    for metric, function, options in (
+        ("gfre", skmatter_gfre, {}),
+        ("lfre", skmatter_lfre, {"n_local_points": 64, "n_jobs": -1}),
+    ):
+        some = {name: x[:, :8] for name, x in tables.items()}
+        reconstruction_matrix(some, train, test[:50], metric)  # warm up
+        ours, matrix = seconds(reconstruction_matrix, tables, train, test, metric)
+        theirs, difference = 0.0, 0.0
+        for source, target in timed:
+            x, y = (tables[name].astype(np.float64) for name in (source, target))
+            took, expected = seconds(function, x, y, **options, **split)
+            theirs += took
+            difference = max(difference, abs(expected - matrix.loc[source, target]))
+        theirs *= len(pairs) / len(timed)
+        total += [ours, theirs]
+        cells = (f"{ours:.2f}", f"{theirs:.1f}", f"{theirs / ours:.0f}")
+        rows.append((metric.upper(), f"{len(timed)} of {len(pairs)}", *cells, f"{difference:.0e}"))
+    cells = (f"{total[0]:.2f}", f"{total[1]:.1f}", f"{total[1] / total[0]:.0f}")
+    return [*rows, ("both", "", *cells, "")]
+
+
+def against_the_libraries(n_structures: int) -> list[tuple]:
+    """Extraction in batches, and one structure after the other as the model's library does it."""
+    from mace.calculators import MACECalculator
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    structures = load_structures("mptrj-random-1k")[:n_structures]
+    rows = []
+    for name in ("chgnet-0.3.0", "book-mace-mptrj"):
+        model = load_model(name)
+        extract_features(structures[:3], model, progress=False)  # warm up
+        ours, found = seconds(extract_features, structures, model, progress=False)
+        kept = [structures[i] for i in found.kept]
+        if name.startswith("chgnet"):
+            way = "`predict_structure(s, return_atom_feas=True)`"
+
+            def library(atoms, network=model.network):
+                structure = AseAtomsAdaptor.get_structure(atoms)
+                return network.predict_structure(structure, return_atom_feas=True)
+        else:
+            way = "`MACECalculator.get_descriptors`"
+            library = MACECalculator(
+                models=[model.network], device="cpu", default_dtype="float32"
+            ).get_descriptors
+        library(kept[0])
+        theirs, _ = seconds(lambda: [library(atoms) for atoms in kept])  # noqa: B023
+        rows.append((name, way, len(kept), f"{ours:.1f}", f"{theirs:.1f}", f"{theirs / ours:.1f}"))
+    return rows
+
+
+def noisy_blocks(n_atoms: int) -> Iterator[dict[str, np.ndarray]]:
+    """Blocks of three tables of width 64 that share hidden causes."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(3, 20, 64))
+    for _ in range(0, n_atoms, ROWS):
+        hidden = rng.normal(size=(ROWS, 20))
+        yield {
+            f"model {i}": np.tanh(hidden @ m) + 0.01 * rng.normal(size=(ROWS, 64))
+            for i, m in enumerate(mixing)
+        }
+
+
+def stream(n_atoms: int) -> None:
+    """Print time and peak memory of the streaming GFRE over so many atoms."""
+    train, test = split_atoms(np.full(n_atoms // 10, 10), 10_000)
+    took, _ = seconds(streaming_gfre, noisy_blocks(n_atoms), train, test)
+    # getrusage would report the parent's peak where that is higher
+    status = Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+    print(json.dumps({"seconds": took, "MiB": peak}))
+
+
+def growth_with_atoms() -> list[tuple]:
+    """The streaming GFRE over ten times the atoms, each run in a process of its own."""
+    found = []
+    for n_atoms in (ATOMS, 10 * ATOMS):
+        command = [sys.executable, __file__, "--stream", str(n_atoms)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found.append({"atoms": n_atoms, **json.loads(output.splitlines()[-1])})
+    return [
+        (
+            f"{run['atoms']:,}",
+            f"{run['seconds']:.1f}",
+            f"{run['seconds'] / found[0]['seconds']:.1f}",
+            f"{run['MiB']:.0f}",
+            f"{run['MiB'] / found[0]['MiB']:.2f}",
+        )
+        for run in found
+    ]
+
+
+def growth_with_models(tables, train, test) -> list[tuple]:
+    """Complete matrices of more and more models, 200 test atoms."""
+    rng = np.random.default_rng(0)
+    rows = []
+    base = list(tables.values())
+    for n_models in (3, 6, 12):
+        some = {
+            str(i): base[i % len(base)] * (1 + 0.01 * rng.normal(size=base[0].shape))
+            for i in range(n_models)
+        }
+        took = [
+            seconds(reconstruction_matrix, some, train, test[:200], metric)[0]
+            for metric in ("gfre", "lfre")
+        ]
+        per_pair = (f"{1000 * t / n_models**2:.1f}" for t in took)
+        rows.append((n_models, n_models**2, *(f"{t:.2f}" for t in took), *per_pair))
+    return rows
+
+
+def main() -> None:
+    """Run every comparison, print the tables, write them down."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=36, help="pairs timed with scikit-matter")
+    parser.add_argument("--structures", type=int, default=200, help="structures extracted")
+    parser.add_argument("--output", type=Path, default=DATA / "reference-results/benchmarks.json")
+    parser.add_argument("--stream", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.stream:
+        stream(arguments.stream)
+        return
+    tables, train, test = real_tables()
+    compared = against_scikit_matter(tables, train, test, arguments.pairs)
+    extracted = against_the_libraries(arguments.structures)
+    sections = [
+        {
+            "title": "Matrices of six tables against scikit-matter (`n_jobs=-1`)",
+            "header": ["metric", "pairs timed", "here, s", "scikit-matter, s", "ratio", "largest "
+                       "difference"],
+            "rows": compared,
+        },
+        {
+            "title": "Extraction against the libraries, one structure after the other",
+            "header": ["model", "library's way", "structures", "here, s", "library, s", "ratio"],
+            "rows": extracted,
+        },
+        {
+            "title": "Streaming GFRE of three tables of width 64: growth with atoms",
+            "header": ["atoms", "seconds", "ratio", "peak memory, MiB", "ratio"],
+            "rows": growth_with_atoms(),
+        },
+        {
+            "title": "Matrices with 200 test atoms: growth with models",
+            "header": ["models", "pairs", "GFRE, s", "LFRE, s", "GFRE, ms per pair",
+                       "LFRE, ms per pair"],
+            "rows": growth_with_models(tables, train, test),
+        },
+    ]  # fmt: skip
+    machine = {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
+    content = {"provenance": provenance() | machine, "sections": sections}
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(arguments.output, json.dumps(content, indent=1) + "\n")
+    for section in sections:
+        print(f"\n{section['title']}\n\n{markdown_table(section['header'], section['rows'])}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,158 @@
+"""Workers of a Dask scheduler: the same numbers, also when one of them is killed."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from dask.distributed import Client, LocalCluster
+
+from umlip_latents import (
+    FeatureBlocks,
+    extract_features,
+    reconstruction_matrix,
+    split_atoms,
+    streaming_gfre,
+)
+from umlip_latents import extraction as module
+from umlip_latents.resources import InputError
+
+from .test_extraction import Counting, atoms_of
+
+STRUCTURES = atoms_of(120)
+
+
+class Slow(Counting):
+    """Takes its time, so that it can be interrupted; two layers that tell models apart."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+        self.widths = {"backbone": 3, "last": 4}
+
+    def features(self, graphs):
+        time.sleep(0.1)
+        x = np.concatenate([g.positions for g in graphs]).astype(np.float32)
+        y = np.sin(len(self.name) * x)
+        return {"backbone": x, "last": np.concatenate([y, y[:, :1] * x[:, 1:2]], axis=1)}
+
+
+class SlowBlocks(FeatureBlocks):
+    """Takes its time to read."""
+
+    def __getitem__(self, number):
+        time.sleep(0.2)
+        return super().__getitem__(number)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 10)
+
+
+def killing(client, work, halfway):
+    """The result of `work`, in the middle of which a worker is killed."""
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(work)
+        deadline = time.monotonic() + 60
+        while not halfway() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not result.done()
+        pids = client.run(os.getpid)
+        victim = next(iter(pids.values()))
+        os.kill(victim, signal.SIGKILL)
+        found = result.result(timeout=60)
+    client.wait_for_workers(2, timeout=60)
+    assert victim not in client.run(os.getpid).values()
+    return found
+
+
+def test_extraction_survives_a_killed_worker(client, tmp_path):
+    expected = extract_features(STRUCTURES, Slow("a"), "last", progress=False)
+
+    def work():
+        return extract_features(
+            STRUCTURES, Slow("a"), "last", store=tmp_path, scheduler=client, progress=False
+        )
+
+    found = killing(client, work, lambda: len(list(tmp_path.glob("*/block-*"))) >= 3)
+    assert np.array_equal(found.features, expected.features)
+    assert np.array_equal(found.n_atoms, expected.n_atoms)
+    assert len(list(tmp_path.glob("*/block-*"))) == 12
+
+
+def test_gfre_survives_a_killed_worker(client, tmp_path):
+    models = [Slow("a"), Slow("bcd")]
+    features = {
+        m.name: extract_features(STRUCTURES, m, "last", store=tmp_path, progress=False)
+        for m in models
+    }
+    train, test = split_atoms(features["a"].n_atoms, 100)
+    expected = reconstruction_matrix({n: f.features for n, f in features.items()}, train, test)
+    blocks = SlowBlocks(STRUCTURES, models, "last", tmp_path)
+    assert np.array_equal(np.concatenate(blocks.n_atoms()), features["a"].n_atoms)
+    alone = streaming_gfre(blocks, train, test)
+    assert alone.to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-10)
+    start = time.monotonic()
+    found = killing(
+        client,
+        lambda: streaming_gfre(blocks, train, test, scheduler=client),
+        lambda: time.monotonic() > start + 0.8,
+    )
+    assert found.to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-10)
+
+
+def test_lfre_is_dealt_out_and_named_models_are_loaded_by_the_workers(
+    client, tmp_path, models, crystals
+):
+    names = ("element", "mace-untrained-s0")
+    for name in names:
+        address = client.scheduler.address
+        options = {"store": tmp_path, "progress": False}
+        found = extract_features(crystals, name, "last", scheduler=address, **options)
+        assert np.array_equal(
+            found.features, extract_features(crystals, name, "last", progress=False).features
+        )
+    rng = np.random.default_rng(11)
+    x = rng.normal(size=(300, 5))
+    tables = {"x": x, "y": np.tanh(x @ rng.normal(size=(5, 7)))}
+    train, test = np.arange(250), np.arange(250, 300)
+    expected = reconstruction_matrix(tables, train, test, "lfre")
+    found = reconstruction_matrix(tables, train, test, "lfre", scheduler=client)
+    assert found.to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-10)
+
+
+def test_what_cannot_be_shared_is_refused(client, tmp_path):
+    with pytest.raises(InputError, match="needs a store"):
+        extract_features(STRUCTURES, "element", scheduler=client)
+    with pytest.raises(InputError, match="extract them first"):
+        FeatureBlocks(STRUCTURES, ["element"], "last", tmp_path)
+    extract_features(STRUCTURES, "element", store=tmp_path, progress=False)
+    blocks = FeatureBlocks(STRUCTURES, ["element"], "last", tmp_path)
+    for scheduler in (None, client):
+        with pytest.raises(InputError, match="the split names atom 99999"):
+            streaming_gfre(blocks, np.arange(9), [99_999], scheduler=scheduler)
+
+
+def test_blocks_hold_only_what_every_model_accepts(models, crystals, lonely, tmp_path):
+    structures = [crystals[0], lonely, crystals[1]]
+    pair = [models["chgnet-0.3.0"], models["element"]]
+    for model in pair:
+        extract_features(structures, model, store=tmp_path, progress=False)
+    blocks = FeatureBlocks(structures, pair, "last", tmp_path)
+    n_atoms = len(crystals[0]) + len(crystals[1])
+    assert [x.shape for x in blocks[0].values()] == [(n_atoms, 64), (n_atoms, 118)]
+    assert list(blocks.n_atoms()[0]) == [len(crystals[0]), len(crystals[1])]

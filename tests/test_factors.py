@@ -1,0 +1,95 @@
+"""GFRE from blocks: the same as from whole tables, in any order and at full precision."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from umlip_latents import cumulant_features, reconstruction_matrix, split_atoms, streaming_gfre
+from umlip_latents.factors import Factors, part_labels, rows_of_parts
+from umlip_latents.resources import InputError
+
+from .test_reconstruction import TABLES, TEST, TRAIN
+
+EXPECTED = reconstruction_matrix(TABLES, TRAIN, TEST)
+CUTS = (0, 7, 8, 60, 61, 200, 240)
+
+
+def blocks(tables=TABLES, cuts=CUTS):
+    return [{name: x[a:b] for name, x in tables.items()} for a, b in pairwise(cuts)]
+
+
+def factors_of(block, start):
+    rows = len(block["smooth"])
+    return Factors().update(block, rows_of_parts(part_labels(TRAIN, TEST)[start : start + rows]))
+
+
+def test_blocks_give_the_errors_of_whole_tables():
+    found = streaming_gfre(iter(blocks()), TRAIN, TEST)
+    assert list(found.index) == list(found.columns) == list(TABLES)
+    assert found.to_numpy() == pytest.approx(EXPECTED.to_numpy(), abs=1e-10)
+
+
+@pytest.mark.parametrize("order", [range(6), (5, 2, 0, 4, 1, 3)])
+def test_factors_merge_in_any_order(order):
+    parts = [factors_of(b, start) for b, start in zip(blocks(), CUTS, strict=False)]
+    merged = Factors()
+    for i in order:
+        merged = merged.merge(parts[i])
+    assert merged.errors().to_numpy() == pytest.approx(EXPECTED.to_numpy(), abs=1e-10)
+    tree = [parts[0].merge(parts[1]), parts[2].merge(parts[3]), parts[4].merge(parts[5])]
+    found = tree[0].merge(tree[2].merge(tree[1])).errors()
+    assert found.to_numpy() == pytest.approx(EXPECTED.to_numpy(), abs=1e-10)
+
+
+def test_a_mean_far_above_the_spread_costs_no_digits():
+    rng = np.random.default_rng(8)
+    moved = {name: TABLES[name] + 1e8 * rng.normal() for name in ("smooth", "wide")}
+    # what is left of the features at that height, brought back without rounding
+    back = {name: x - x[0] for name, x in moved.items()}
+    expected = reconstruction_matrix(back, TRAIN, TEST).to_numpy()
+    assert reconstruction_matrix(moved, TRAIN, TEST).to_numpy() == pytest.approx(expected, abs=1e-9)
+    found = streaming_gfre(blocks(moved), TRAIN, TEST).to_numpy()
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_directions_of_relative_size_1e_9_are_kept():
+    rng = np.random.default_rng(9)
+    hidden = rng.normal(size=(400, 2))
+    source = hidden * [1, 3e-9]
+    train, test = split_atoms(np.full(40, 10), 100)
+    tables = {"source": source, "target": hidden}
+    found = streaming_gfre([{k: v[:150] for k, v in tables.items()},
+                            {k: v[150:] for k, v in tables.items()}], train, test)  # fmt: skip
+    assert found.loc["source", "target"] < 1e-5
+
+
+def test_blocks_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="same atoms"):
+        streaming_gfre([{"a": np.ones((3, 1)), "b": np.ones((2, 1))}], [0, 1], [2])
+    with pytest.raises(InputError, match="other models or widths"):
+        streaming_gfre([{"a": np.eye(3)}, {"b": np.eye(3)}], [0, 1, 2, 3], [4])
+    with pytest.raises(InputError, match="hold 3 atoms, the split names atom 8"):
+        streaming_gfre([{"a": np.eye(3)}], [0, 1, 2, 3], [8])
+    with pytest.raises(InputError, match="named twice"):
+        streaming_gfre([{"a": np.eye(3)}], [0, 1, 2], [2])
+    with pytest.raises(InputError, match="do not vary"):
+        streaming_gfre([{"a": np.ones((9, 2))}], np.arange(6), [8])
+    with pytest.raises(InputError, match="too few"):
+        streaming_gfre([{"a": np.eye(3)}], [0, 1], [2])
+    with pytest.raises(InputError, match="0 test atoms"):
+        streaming_gfre([{"a": np.eye(5)}], np.arange(5), [])
+    with pytest.raises(InputError, match="merged"):
+        factors_of(blocks()[0], 0).merge(Factors().update({"a": np.eye(3)}, [[0], [1], [2]]))
+
+
+def test_cumulants_of_blocks_of_structures_are_those_of_all():
+    rng = np.random.default_rng(10)
+    n_atoms = rng.integers(1, 9, 30)
+    x = rng.normal(size=(n_atoms.sum(), 4))
+    cut = n_atoms[:13].sum()
+    found = [
+        cumulant_features(x[:cut], n_atoms[:13], 5),
+        cumulant_features(x[cut:], n_atoms[13:], 5),
+    ]
+    assert np.array_equal(np.concatenate(found), cumulant_features(x, n_atoms, 5))
