@@ -22,7 +22,7 @@ from .structures import fingerprint
 BLOCK = 128  # structures that are stored, and resumed, together
 # Edges in one forward pass. More do not fit the processor's cache: with 40,000 an edge takes MACE
 # twice as long. What is too much for the memory is halved (`forward`).
-BATCH_SIZE = 8_000
+BATCH_SIZE = 6_000
 
 
 @dataclass

@@ -44,21 +44,16 @@ class ChgnetModel:
     def prepare(self, atoms: Atoms) -> CrystalGraph:
         """CHGNet's own graph, with the cutoffs of this very checkpoint."""
         refuse_elements(atoms, SUPPORTED, self.name)
-        cutoff = self.network.graph_converter.atom_graph_cutoff
+        converter = self.network.graph_converter
         structure = Structure(
-            Lattice(padded_cell(atoms, 2 * cutoff)),
+            Lattice(padded_cell(atoms, 2 * converter.atom_graph_cutoff)),
             atoms.numbers,
             atoms.positions,
             coords_are_cartesian=True,
         )
-        try:
-            return self.network.graph_converter(structure)
-        except (ValueError, RuntimeError) as error:
-            if "isolated atom" in str(error):
-                raise Unsupported(
-                    f"{self.name} refuses atoms with no neighbour inside {cutoff:g} angstrom"
-                ) from None
-            raise Unsupported(f"{self.name} cannot build its graph ({error})") from None
+        return crystal_graph(
+            structure, converter.atom_graph_cutoff, converter.bond_graph_cutoff, self.name
+        )
 
     def size(self, graph: CrystalGraph) -> int:
         """Directed edges of the atom graph plus angles."""
@@ -82,6 +77,61 @@ class ChgnetModel:
             for hook in hooks:
                 hook.remove()
         return {layer: tensor.cpu().numpy() for layer, tensor in found.items()}
+
+
+def crystal_graph(
+    structure: Structure, atom_cutoff: float, bond_cutoff: float, name: str
+) -> CrystalGraph:
+    """The graph of CHGNet's own converter, which pairs edges and lists angles in Python loops.
+
+    Undirected edges and angles come in another order, over which the network sums.
+    """
+    center, neighbor, image, distance = structure.get_neighbor_list(
+        atom_cutoff, sites=structure.sites, numerical_tol=1e-8
+    )
+    if len(np.unique(center)) < len(structure):
+        raise Unsupported(f"{name} refuses atoms with no neighbour inside {atom_cutoff:g} angstrom")
+    # an edge and its way back are one undirected edge: both named by the smaller of the two
+    there = np.column_stack([center, neighbor, image]).astype(np.int64)
+    back = np.column_stack([neighbor, center, -image]).astype(np.int64)
+    leading = np.argmax(there != back, axis=1)[:, None]
+    smaller = np.take_along_axis(there - back, leading, axis=1) < 0
+    _, directed, undirected, counts = np.unique(
+        np.where(smaller, there, back),
+        axis=0,
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
+    if (counts != 2).any():
+        raise Unsupported(f"{name} cannot build its graph (an edge has no way back)")
+    # angles: ordered pairs of different short edges of one atom
+    left = np.flatnonzero(distance <= bond_cutoff)
+    right = np.flatnonzero(distance < bond_cutoff)
+    right = right[np.argsort(center[right], kind="stable")]
+    first = np.searchsorted(center[right], center[left])
+    n_right = np.searchsorted(center[right], center[left], side="right") - first
+    one = np.repeat(left, n_right)
+    offset = np.arange(len(one)) - np.repeat(np.cumsum(n_right) - n_right - first, n_right)
+    other = right[offset]
+    one, other = one[one != other], other[one != other]
+    undirected = undirected.reshape(-1)
+    angles = np.column_stack([center[one], undirected[one], one, undirected[other], other])
+    return CrystalGraph(
+        atomic_number=torch.tensor(structure.atomic_numbers, dtype=torch.int32),
+        atom_frac_coord=torch.tensor(
+            structure.frac_coords, dtype=torch.float32, requires_grad=True
+        ),
+        atom_graph=torch.tensor(there[:, :2], dtype=torch.int32),
+        neighbor_image=torch.tensor(image, dtype=torch.float32),
+        directed2undirected=torch.tensor(undirected, dtype=torch.int32),
+        undirected2directed=torch.tensor(directed, dtype=torch.int32),
+        bond_graph=torch.tensor(angles, dtype=torch.int32),
+        lattice=torch.tensor(structure.lattice.matrix, dtype=torch.float32, requires_grad=True),
+        composition=structure.composition.formula,
+        atom_graph_cutoff=atom_cutoff,
+        bond_graph_cutoff=bond_cutoff,
+    )
 
 
 def padded_cell(atoms: Atoms, vacuum: float) -> np.ndarray:
