@@ -15,7 +15,7 @@ def provenance() -> dict:
     return {
         "versions": {name: installed(name) for name in LIBRARIES},
         "python": platform.python_version(),
-        "commit": commit(),
+        "commit": COMMIT,
         "machine": f"{platform.system()} {platform.machine()}",
     }
 
@@ -39,3 +39,6 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip()
+
+
+COMMIT = commit()  # of the code that was loaded, whatever is committed while it runs
