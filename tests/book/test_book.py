@@ -146,5 +146,10 @@ def test_a_browser_without_network_shows_every_page(html, pages, tmp_path):
             env={**os.environ, "HOME": str(tmp_path)},
         )
         assert picture.stat().st_size > 20_000, page.name
-        complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        failures = ("Uncaught", "ERR_", "Failed to load")
+        complaints = [
+            line
+            for line in done.stderr.splitlines()
+            if "CONSOLE" in line and any(failure in line for failure in failures)
+        ]
         assert not complaints, complaints
