@@ -61,9 +61,12 @@ class Factors:
             self.factors = [x.new_zeros(0, 1 + x.shape[1]) for _ in PARTS]
         for part, chosen in enumerate(rows):
             if len(chosen):
-                added = x[torch.as_tensor(chosen, device=self.device)] - self.shift
-                added = torch.cat([torch.ones_like(added[:, :1]), added], dim=1)
-                self.factors[part] = triangular(torch.cat([self.factors[part], added]))
+                known = len(self.factors[part])
+                stacked = x.new_ones(known + len(chosen), 1 + x.shape[1])
+                stacked[:known] = self.factors[part]
+                added = x[torch.as_tensor(chosen, device=self.device)]
+                torch.sub(added, self.shift, out=stacked[known:, 1:])
+                self.factors[part] = triangular(stacked)
                 self.counts[part] += len(chosen)
         return self
 
