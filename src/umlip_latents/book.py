@@ -255,7 +255,7 @@ def matrix_tables(folder: Path) -> str:
     table = table[(table["split"] == "structure") & (table["kind"] == "all")]
     texts = []
     for (dataset, layer, metric), part in table.groupby(["dataset", "layer", "metric"]):
-        matrix = part.groupby(["source", "target"], sort=False)["value"].mean().unstack()
+        matrix = part.groupby(["source", "target"], sort=False)["value"].median().unstack()
         matrix = matrix.loc[part["source"].unique(), part["source"].unique()]
         texts.append(f"**{metric.upper()}, {layer}, `{dataset}`**\n\n{square_table(matrix)}")
     return "\n\n".join(texts)
