@@ -1,28 +1,18 @@
-"""Training: a MACE from a recipe, and short fine-tunings of CHGNet, epoch by epoch."""
+"""Controlled training: a MACE from a declarative recipe, by mace-torch's own trainer."""
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.build import bulk
 from ase.io import write
-from tqdm.auto import tqdm
 
-from .models.chgnet import ChgnetModel, quietly, untrained
 from .resources import InputError, sha256
 from .structures import load_structures, split_structures
-
-PROTOCOLS = ("full fine-tuning", "heads fine-tuning", "bespoke")
-
-
-# MACE from a recipe ---------------------------------------------------------------------------
 
 
 def train_mace(recipe_file: str | Path, output: str | Path) -> dict:
@@ -181,195 +171,3 @@ def error_summary(energy: Sequence[float], force: Sequence[np.ndarray]) -> dict[
         "force_mae_meV_per_angstrom": 1000 * float(np.mean(np.abs(forces))),
         "force_rmse_meV_per_angstrom": 1000 * float(np.sqrt(np.mean(np.square(forces)))),
     }
-
-
-# Fine-tuning CHGNet ---------------------------------------------------------------------------
-
-
-CRYSTALS = {
-    "Li2S": ("SLi2", "fluorite", 5.72),
-    "Na2O": ("ONa2", "fluorite", 5.55),
-    "LiF": ("LiF", "rocksalt", 4.03),
-    "MgO": ("MgO", "rocksalt", 4.21),
-}
-
-
-def rattled_crystal(formula: str, count: int, *, seed: int = 0) -> list[Atoms]:
-    """Conventional cells of a crystal under random strain (3 %) and displacements (0.1 angstrom).
-
-    Parameters
-    ----------
-    formula
-        One of `CRYSTALS`, at its experimental lattice constant.
-    count
-        Number of structures.
-    seed
-        Of the random numbers.
-    """
-    if formula not in CRYSTALS:
-        raise InputError(f"{formula}: no such crystal, only {', '.join(CRYSTALS)}.")
-    name, kind, a = CRYSTALS[formula]
-    ideal = bulk(name, kind, a=a, cubic=True)
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(count):
-        atoms = ideal.copy()
-        strain = rng.normal(0, 0.03, (3, 3))
-        atoms.set_cell(atoms.cell @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
-        atoms.positions += rng.normal(0, 0.1, atoms.positions.shape)
-        found.append(atoms)
-    return found
-
-
-def label_with_gfn1_xtb(structures: Sequence[Atoms]) -> list[Atoms]:
-    """Copies with energy, forces and stress by periodic GFN1-xTB (tblite), in eV and angstrom.
-
-    Raises
-    ------
-    InputError
-        The self-consistent cycle of a structure fails; the message names its index.
-    """
-    from ase.calculators.singlepoint import SinglePointCalculator
-    from tblite.ase import TBLite
-
-    done = []
-    for index, atoms in enumerate(tqdm(structures, desc="GFN1-xTB", unit="structure")):
-        copied = atoms.copy()
-        copied.calc = TBLite(method="GFN1-xTB", verbosity=0)
-        try:
-            results = {
-                "energy": copied.get_potential_energy(),
-                "forces": copied.get_forces(),
-                "stress": copied.get_stress(),
-            }
-        except Exception as error:  # tblite raises several kinds
-            raise InputError(f"structure {index}: GFN1-xTB failed ({error}).") from error
-        copied.calc = SinglePointCalculator(copied, **results)
-        done.append(copied)
-    return done
-
-
-@dataclass
-class FineTuning:
-    """One fine-tuning run, epoch by epoch; entry 0 is the state before any step.
-
-    Attributes
-    ----------
-    protocol
-        One of `PROTOCOLS`.
-    states
-        Raw weights of every epoch, never a best-so-far.
-    energy_mae
-        Test error of every epoch in meV/atom.
-    force_mae
-        Test error of every epoch in meV/angstrom.
-    """
-
-    protocol: str
-    states: list[dict[str, torch.Tensor]]
-    energy_mae: list[float]
-    force_mae: list[float]
-
-
-def fine_tune_chgnet(
-    network,
-    training: Sequence[Atoms],
-    test: Sequence[Atoms],
-    protocol: str,
-    *,
-    epochs: int,
-    learning_rate: float = 1e-3,
-    batch_size: int = 8,
-    seed: int = 0,
-) -> FineTuning:
-    """Fine-tune a CHGNet on energies and forces and keep the weights of every epoch.
-
-    The loss is that of CHGNet's trainer for energies and forces: a Huber loss (delta = 0.1) of
-    the energy per atom in eV plus one of the force components in eV/angstrom, minimised by Adam
-    with a cosine schedule. Energies are aligned by composition energies fitted to the training
-    part, which take the place of the checkpoint's own.
-
-    Parameters
-    ----------
-    network
-        The pretrained `chgnet.model.CHGNet`; it is not changed.
-    training, test
-        Labelled structures.
-    protocol
-        ``"full fine-tuning"`` trains every weight, ``"heads fine-tuning"`` the readout MLP alone,
-        ``"bespoke"`` every weight of a freshly drawn network.
-    epochs, learning_rate, batch_size, seed
-        The usual; the seed also draws the weights of a bespoke network.
-
-    Raises
-    ------
-    InputError
-        Unknown protocol.
-    """
-    if protocol not in PROTOCOLS:
-        raise InputError(f"{protocol}: no such protocol, only {', '.join(PROTOCOLS)}.")
-    network = untrained(network, seed) if protocol == "bespoke" else copy.deepcopy(network)
-    network.composition_model = None
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad = protocol != "heads fine-tuning" or name.startswith("mlp.")
-    reference = element_energies(training)
-    model = ChgnetModel(network, protocol)
-    data = [(model.prepare(a), *targets(a, reference)) for a in training]
-    checks = [(model.prepare(a), *targets(a, reference)) for a in test]
-    trained = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(trained, lr=learning_rate)
-    steps = epochs * -(-len(data) // batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
-    rng = np.random.default_rng(seed)
-    huber = torch.nn.HuberLoss(delta=0.1)
-    run = FineTuning(protocol, [], [], [])
-    record(run, network, checks)
-    for _ in tqdm(range(epochs), desc=protocol, unit="epoch"):
-        network.train()
-        for batch in np.array_split(rng.permutation(len(data)), -(-len(data) // batch_size)):
-            graphs, energies, forces = zip(*(data[i] for i in batch), strict=True)
-            found = network(list(graphs), task="ef")
-            loss = huber(found["e"], torch.tensor(energies)) + huber(
-                torch.cat(found["f"]), torch.cat(forces)
-            )
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-        record(run, network, checks)
-    return run
-
-
-def element_energies(structures: Sequence[Atoms]) -> np.ndarray:
-    """(120,) least-squares energy of each element in eV, zero for elements not present."""
-    counts = np.array([np.bincount(a.numbers, minlength=120) for a in structures], dtype=float)
-    energies = np.array([a.get_potential_energy() for a in structures])
-    return np.linalg.lstsq(counts, energies, rcond=None)[0]
-
-
-def targets(atoms: Atoms, reference: np.ndarray) -> tuple[float, torch.Tensor]:
-    """Energy per atom above the reference in eV, and forces in eV/angstrom."""
-    energy = (atoms.get_potential_energy() - reference[atoms.numbers].sum()) / len(atoms)
-    return float(energy), torch.tensor(atoms.get_forces(), dtype=torch.float32)
-
-
-def record(run: FineTuning, network, checks: Sequence[tuple]) -> None:
-    """Append weights and test errors of this moment to the run."""
-    network.eval()
-    energy, force = [], []
-    for graph, target, forces in checks:
-        found = network([graph], task="ef")
-        energy.append(found["e"].item() - target)
-        force.append((found["f"][0].detach() - forces).numpy())
-    errors = error_summary(energy, force)
-    run.energy_mae.append(errors["energy_mae_meV_per_atom"])
-    run.force_mae.append(errors["force_mae_meV_per_angstrom"])
-    run.states.append({k: v.detach().clone() for k, v in network.state_dict().items()})
-
-
-def at_epoch(run: FineTuning, network, epoch: int) -> ChgnetModel:
-    """The model of one epoch, ready for extraction; `network` gives the architecture."""
-    arguments = {**network.model_args, "composition_model": None}
-    rebuilt = quietly(type(network), **arguments)
-    rebuilt.load_state_dict(run.states[epoch])
-    return ChgnetModel(rebuilt, f"{run.protocol}, epoch {epoch}")
