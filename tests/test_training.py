@@ -2,7 +2,7 @@
 
 import json
 import os
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,9 +10,16 @@ import pytest
 from umlip_latents import load_model, load_structures
 from umlip_latents.labelling import label_with_gfn1_xtb, rattled_crystal
 from umlip_latents.resources import DATA, InputError
-from umlip_latents.structures import split_structures
-from umlip_latents.training import mace_errors, same_group, train_mace
+from umlip_latents.training import (
+    by_dataset,
+    mace_errors,
+    read_recipe,
+    recipe_parts,
+    same_group,
+    train_mace,
+)
 
+CARDS = sorted((DATA / "checkpoints").glob("*.json"))
 CARD = json.loads((DATA / "checkpoints" / "book-mace-mptrj.json").read_text())
 
 
@@ -48,13 +55,69 @@ def test_a_tiny_recipe_trains_and_loads(tmp_path):
     card = train_mace(tmp_path / "recipe.json", tmp_path / "tiny.safetensors")
     assert card["n_structures"]["held out"] == 3
     assert card["n_structures"]["training"] + card["n_structures"]["validation"] <= 9
+    assert card["trained_elements"] == ["F", "Li"]
     model = load_model(tmp_path / "tiny.safetensors")
-    held_out = split_structures(load_structures(tmp_path / "data.xyz"), (3, 2), 0)[0]
-    errors = mace_errors(
-        model.network, [load_structures(tmp_path / "data.xyz")[i] for i in held_out]
+    parts = recipe_parts(recipe)
+    errors = mace_errors(model.network, parts["held out"])
+    assert errors == pytest.approx(card["held_out_errors"][str(tmp_path / "data.xyz")], rel=1e-4)
+    assert [e["epoch"] for e in card["validation_curve"]] == [None, 0, 1]
+
+
+def recipe(**changes):
+    """A recipe over the embedded set, whose subsets stand in for groups."""
+    return {
+        "name": "test",
+        "datasets": ["embedded"],
+        "group": "prototype",
+        "held_out": 50,
+        "validation": 20,
+        "split_seed": 0,
+        "mace": {"lr": 0.01, "seed": 0},
+    } | changes
+
+
+def formulas(structures):
+    return [a.get_chemical_formula() for a in structures]
+
+
+def test_a_recipe_inherits_and_shows_only_its_change(tmp_path):
+    (tmp_path / "base.json").write_text(json.dumps(recipe()))
+    changed = {"extends": "base.json", "name": "other", "mace": {"lr": 0.1}}
+    (tmp_path / "other.json").write_text(json.dumps(changed))
+    found = read_recipe(tmp_path / "other.json")
+    assert found == recipe(name="other", mace={"lr": 0.1, "seed": 0})
+
+
+def test_every_recipe_of_the_experiment_holds_out_the_same_structures():
+    base = recipe_parts(recipe())
+    for changes in (
+        {"training": {"embedded": 100}},
+        {"training": {"embedded": 100}, "only": "O"},
+        {"training": {"embedded": 100}, "without": ["O", "F"], "max_atoms": 8},
+    ):
+        parts = recipe_parts(recipe(**changes))
+        for name in ("held out", "validation"):
+            assert formulas(parts[name]) == formulas(base[name])
+        assert len(parts["training"]) == 100
+        for atoms in parts["training"]:
+            assert changes.get("only", atoms.symbols[0]) in atoms.symbols
+            assert not set(changes.get("without", ())) & set(atoms.symbols)
+            assert len(atoms) <= changes.get("max_atoms", 10**6)
+
+
+def test_parts_are_disjoint():
+    parts = recipe_parts(recipe())
+    places = [a.positions.tobytes() + a.numbers.tobytes() for part in parts.values() for a in part]
+    everything = load_structures("embedded")
+    assert len(places) == len(everything)
+    assert len(set(places)) == len(
+        {a.positions.tobytes() + a.numbers.tobytes() for a in everything}
     )
-    assert errors == pytest.approx(card["held_out_errors"], rel=1e-4)
-    assert len(card["validation_curve"]) >= 2
+
+
+def test_too_few_structures_are_named():
+    with pytest.raises(InputError, match=r"embedded has \d+ structures to train on, not 5000"):
+        recipe_parts(recipe(training={"embedded": 5000}))
 
 
 def test_groups_do_not_straddle(crystals):
@@ -66,22 +129,50 @@ def test_groups_do_not_straddle(crystals):
 @pytest.mark.skipif(
     not os.environ.get("UMLIP_LATENTS_DATA"), reason="the public data are not at hand"
 )
-def test_the_card_of_the_shipped_mace_reproduces():
-    recipe = CARD["recipe"]
-    structures = [a for name in recipe["datasets"] for a in load_structures(name)]
-    sizes = (recipe["held_out"], recipe["validation"])
-    held_out = split_structures(structures, sizes, recipe["split_seed"])[0]
-    network = load_model("book-mace-mptrj").network
-    errors = mace_errors(network, [structures[i] for i in held_out])
-    assert errors == pytest.approx(CARD["held_out_errors"], rel=0.01)
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_the_errors_of_a_shipped_card_reproduce(path):
+    card = json.loads(path.read_text())
+    held_out = recipe_parts(card["recipe"])["held out"]
+    network = load_model(path.stem).network
+    errors = by_dataset(held_out, partial(mace_errors, network))
+    for name, expected in card["held_out_errors"].items():
+        assert errors[name] == pytest.approx(expected, rel=0.01)
 
 
-def test_the_shipped_mace_is_better_than_composition_alone():
-    errors, baseline = CARD["held_out_errors"], CARD["linear_baseline_errors"]
+@pytest.mark.parametrize("name", ["book-mace-mptrj", "book-mace-base-s0"])
+def test_a_shipped_mace_is_better_than_composition_alone(name):
+    card = json.loads((DATA / "checkpoints" / f"{name}.json").read_text())
+    errors, baseline = card["held_out_errors"], card["linear_baseline_errors"]
     for key in ("energy_mae_meV_per_atom", "force_rmse_meV_per_angstrom"):
-        assert errors[key] < 0.8 * baseline[key], key
+        found, known = (np.mean([e[key] for e in d.values()]) for d in (errors, baseline))
+        assert found < 0.8 * known, key
 
 
-def test_the_shipped_recipe_is_the_one_in_the_card():
-    path = Path(DATA / "recipes" / "book-mace-mptrj.json")
-    assert json.loads(path.read_text()) == CARD["recipe"]
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_the_recipe_of_a_shipped_checkpoint_is_the_one_in_its_card(path):
+    assert read_recipe(DATA / "recipes" / path.name) == json.loads(path.read_text())["recipe"]
+
+
+def test_the_experiment_changes_one_thing_at_a_time():
+    """Next to the seed a level changes its own factor's settings, and how long that takes."""
+    base = read_recipe(DATA / "recipes" / "book-mace-base-s0.json")
+    free = {"name", "description", "factor", "level"}
+    length = {"seed", "max_num_epochs", "lr_scheduler_gamma"}
+    of_factor = {
+        "seed": set(),
+        "data": {"training", "only", "without"},
+        "loss": {"loss", "forces_weight", "stress_weight"},
+        "optimiser": {"optimizer", "weight_decay", "lr", "ema"},
+        "architecture": {"num_channels", "r_max", "num_interactions", "correlation"},
+    }
+    for path in (DATA / "recipes").glob("book-mace-*-s?.json"):
+        one = read_recipe(path)
+        changed = {k for k in one if k != "mace" and one[k] != base.get(k)} - free
+        changed |= {k for k in one["mace"] if one["mace"][k] != base["mace"].get(k)} - length
+        assert changed <= of_factor[one["factor"]], path.stem
+
+
+def test_the_shipped_checkpoints_stay_small():
+    files = list((DATA / "checkpoints").glob("*.safetensors"))
+    assert len(files) == len(CARDS)
+    assert sum(f.stat().st_size for f in files) < 40 * 2**20

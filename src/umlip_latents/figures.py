@@ -35,7 +35,8 @@ def finished(figure: Figure) -> Figure:
 def error_heat_maps(matrices: Mapping[str, pd.DataFrame], *, digits: int = 2) -> Figure:
     """Reconstruction errors, one panel per metric: row = source, column = target."""
     n = max(len(m) for m in matrices.values())
-    width, height = 3.0 + 0.62 * n, 1.8 + 0.55 * n
+    readable = n <= 14  # numbers in the cells
+    width, height = (3.0 + 0.62 * n, 1.8 + 0.55 * n) if readable else (11, 9.5)
     columns = 1 if n > 4 else len(matrices)
     rows = len(matrices) // columns
     figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows))
@@ -46,11 +47,13 @@ def error_heat_maps(matrices: Mapping[str, pd.DataFrame], *, digits: int = 2) ->
             vmin=0,
             vmax=1,
             cmap="viridis_r",
-            annot=True,
+            annot=readable,
             fmt=f".{digits}f",
             annot_kws={"size": 8},
             square=True,
             cbar_kws={"label": "reconstruction error", "shrink": 0.8},
+            xticklabels=True,
+            yticklabels=True,
         )
         axis.set(title=title, xlabel="target", ylabel="source")
         axis.tick_params(axis="x", rotation=90)
@@ -141,5 +144,52 @@ def against_diagonal(
     ends = table[[x, y]].to_numpy().min(), table[[x, y]].to_numpy().max()
     axis.plot(ends, ends, color="0.5", linestyle="--", linewidth=1)
     axis.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
+    sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
+    return finished(figure)
+
+
+def effect_intervals(table: pd.DataFrame, *, xlabel: str) -> Figure:
+    """Ratios to the seed floor with their intervals: a row per level, a colour per direction.
+
+    Parameters
+    ----------
+    table
+        ``factor``, ``level``, ``direction``, ``ratio``, ``ratio_low`` and ``ratio_high``, the rows
+        of a factor together.
+    """
+    levels = table[["factor", "level"]].drop_duplicates()
+    place = {level: -i for i, level in enumerate(levels["level"])}
+    figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.3 * len(place)))
+    axis.axvline(1, color="0.5", linestyle="--", linewidth=1, label="between seeds")
+    sides = zip(table.groupby("direction", sort=False), (0.13, -0.13), "os", strict=True)
+    for (direction, part), shift, marker in sides:
+        axis.errorbar(
+            part["ratio"],
+            part["level"].map(place) + shift,
+            xerr=np.abs(part[["ratio_low", "ratio_high"]].sub(part["ratio"], axis=0)).T,
+            fmt=marker,
+            markersize=5,
+            linewidth=1.3,
+            label=direction,
+        )
+    axis.set_yticks(list(place.values()), [f"{f}: {lv}" for f, lv in levels.to_numpy()])
+    axis.set(xlabel=xlabel, xscale="log")
+    low, high = axis.get_xlim()
+    ticks = [t for t in (0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20) if low <= t <= high]
+    axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axis.minorticks_off()
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return finished(figure)
+
+
+def about_zero(
+    table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str
+) -> Figure:
+    """Points coloured and marked by a label, with the axes' zero lines."""
+    figure, axis = plt.subplots(figsize=(7, 4.2))
+    sns.scatterplot(table, x=x, y=y, hue=hue, style=hue, s=60, ax=axis)
+    axis.axhline(0, color="0.5", linestyle="--", linewidth=1)
+    axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
     return finished(figure)
