@@ -9,8 +9,7 @@ from pymatgen.core import Structure
 
 from umlip_latents import extract_features, list_models
 from umlip_latents.analysis import invariance_deviations, rotated, translated
-from umlip_latents.models.base import LAYERS, Unsupported
-from umlip_latents.models.chgnet import padded_cell
+from umlip_latents.models.base import LAYERS, Unsupported, padded_cell
 
 from ..conftest import REAL, TWINS
 
