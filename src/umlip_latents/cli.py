@@ -200,6 +200,7 @@ def compress(arguments: argparse.Namespace) -> None:
 def compare(arguments: argparse.Namespace) -> None:
     """Print matrices of reconstruction errors."""
     from .extraction import Features, common_structures, extract_features
+    from .models.catalog import load_model
     from .provenance import provenance
     from .reconstruction import reconstruction_matrix, split_atoms
     from .resources import InputError, sha256
@@ -211,9 +212,10 @@ def compare(arguments: argparse.Namespace) -> None:
         raise InputError("compare needs --structures to extract features of --model from.")
     files = [Features.load(path) for path in arguments.features]
     structures = load_structures(arguments.structures) if arguments.model else []
+    models = [load_model(name) for name in arguments.model]
     extracted = [
         extract_features(structures, model, arguments.layer, store=arguments.store)
-        for model in arguments.model
+        for model in models
     ]
     loaded = common_structures([*files, *extracted])
     if any((f.numbers != loaded[0].numbers).any() for f in loaded[1:]):
@@ -230,11 +232,9 @@ def compare(arguments: argparse.Namespace) -> None:
         for metric in arguments.metric or ["gfre"]
     }
     if arguments.figure:
-        from .figures import error_heat_maps
+        from .figures import error_heat_maps, save_figure
 
-        error_heat_maps({m.upper(): matrix for m, matrix in matrices.items()}).savefig(
-            arguments.figure
-        )
+        save_figure(error_heat_maps({m.upper(): e for m, e in matrices.items()}), arguments.figure)
     if not arguments.json:
         for metric, matrix in matrices.items():
             print(f"{metric.upper()} (row = source, column = target)\n{matrix.round(4)}\n")
@@ -249,6 +249,7 @@ def compare(arguments: argparse.Namespace) -> None:
         "n_structures": len(loaded[0].kept),
         "provenance": provenance(),
         "files_sha256": {str(path): sha256(path) for path in arguments.features},
+        "models": {model.name: model.fingerprint for model in models},
     }
     print(json.dumps(result, indent=1))
 
