@@ -81,8 +81,12 @@ def make_environment(name: str) -> Path:
 
 
 def install(name: str, pip: Sequence[str]) -> None:
-    """Run pip on the requirements, one line of progress."""
-    command = [*pip, "--requirement", str(REQUIREMENTS / f"{name}.txt")]
+    """Run pip on the requirements, one line of progress.
+
+    They are all that is needed beside the packages below, and pip is to add nothing: a package
+    that would have another PyTorch gets the one that is there.
+    """
+    command = [*pip, "--no-deps", "--requirement", str(REQUIREMENTS / f"{name}.txt")]
     last = ""
     with (
         subprocess.Popen(
@@ -94,7 +98,7 @@ def install(name: str, pip: Sequence[str]) -> None:
             if line.strip():
                 last = line.strip()
             if line.startswith(("Collecting", "Processing", "Downloading", "Installing")):
-                bar.set_postfix_str(" ".join(line.split()[:2]))
+                bar.set_postfix_str(Path(line.split()[1]).name)
     if process.returncode:
         raise InputError(f"environment {name}: pip stops with {last.removeprefix('ERROR: ')}")
 

@@ -99,7 +99,7 @@ def named(name: str, entry: dict) -> LatentModel | RemoteModel:
         return complete(EntryPoint(name, entry["entry_point"], ENTRY_POINTS).load(), name)
     environment = entry.get("environment")
     if environment and os.environ.get(CURRENT) != environment:
-        return RemoteModel(name, identity(name, entry), entry["widths"], environment)
+        return RemoteModel(name, identity(name, entry), entry.get("widths", {}), environment)
     model = family(FAMILIES[entry["family"]]).load(name, entry)
     if environment:
         model.fingerprint = identity(name, entry)
