@@ -4,13 +4,17 @@ PROFILE ?= default
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: book test bench lint clean lock
+.PHONY: book test test-zoo bench lint clean lock
 
 book: $(VENV)/.installed
 	$(BIN)/umlip-latents book --profile $(PROFILE)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# every model family in its own environment, which is made first
+test-zoo: $(VENV)/.installed
+	$(BIN)/python tests/zoo.py
 
 # needs the public samples, downloaded or in the folder UMLIP_LATENTS_DATA
 bench: $(VENV)/.installed

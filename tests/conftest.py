@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
 from umlip_latents import load_model
+from umlip_latents.environments import CURRENT
+from umlip_latents.resources import registry
 
-REAL = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan", "book-mace-mptrj")
-TWINS = ("chgnet-untrained-s0", "mace-untrained-s0")
+# the networks that this Python, that of an environment or not, can run as it is
+HERE = {
+    name: entry
+    for name, entry in registry("models").items()
+    if entry["offline"]
+    and entry.get("parameters")
+    and entry.get("environment") == os.getenv(CURRENT)
+}
+REAL = tuple(name for name, entry in HERE.items() if "like" not in entry)
+TWINS = tuple(name for name in HERE if name not in REAL)
+
+
+class Models(dict):
+    """Named models, loaded when they are first asked for."""
+
+    def __missing__(self, name):
+        self[name] = load_model(name)
+        return self[name]
 
 
 @pytest.fixture(scope="session")
 def models():
     """Every named model, loaded once."""
-    return {name: load_model(name) for name in (*REAL, *TWINS, "element")}
+    return Models()
 
 
 @pytest.fixture(scope="session")

@@ -121,6 +121,23 @@ def test_compare_refuses_what_cannot_be_compared(files, capsys, tmp_path):
     assert "n_test 100000" in capsys.readouterr().err
 
 
+def test_compare_extracts_models_and_draws_the_heat_map(files, capsys, tmp_path):
+    structures = str(files / "some.xyz")
+    command = ["compare", str(files / "chgnet-0.3.0.npz"), "--model", "element"]
+    command += ["--structures", structures, "--layer", "last", "--n-test", "40"]
+    assert main([*command, "--figure", str(tmp_path / "heat.svg"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["names"] == ["chgnet-0.3.0", "element"]
+    assert list(shown["models"].values()) == ["one-hot-118"]
+    text = (tmp_path / "heat.svg").read_text()
+    assert "<svg" in text
+    assert "GFRE" in text
+    assert main([*command[:4], "--layer", "last"]) == 1
+    assert "needs --structures" in capsys.readouterr().err
+    assert main([*command, "--figure", str(tmp_path / "heat.doc")]) == 1
+    assert "heat.doc" in capsys.readouterr().err
+
+
 def test_unknown_options_exit_with_status_2():
     command = [sys.executable, "-m", "umlip_latents.cli", "extract", "--model", "element"]
     done = subprocess.run(command, capture_output=True, text=True)

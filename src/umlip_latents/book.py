@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from .provenance import provenance
-from .resources import DATA, PACKAGE, InputError
+from .resources import DATA, PACKAGE, InputError, registry
 
 ROOT = PACKAGE.parents[1]
 REFERENCE = DATA / "reference-results" / "full"
@@ -198,20 +198,19 @@ def findings_table(results: Path) -> str:
 
 def models_table() -> str:
     """The catalogue."""
-    from .models.catalog import list_models
-
     rows = [
         (
             f"`{name}`",
             entry["family"],
             entry["training_data"],
             entry["functional"],
-            f"{entry['parameters']:,}",
-            " / ".join(map(str, entry["widths"].values())),
+            f"{entry['parameters']:,}" if "parameters" in entry else "-",
+            " / ".join(map(str, entry.get("widths", {}).values())) or "-",
             entry["licence"],
             citation(entry["citation"]),
+            "yes" if entry["offline"] else "no",
         )
-        for name, entry in list_models().items()
+        for name, entry in registry("models").items()
     ]
     header = (
         "name",
@@ -221,7 +220,7 @@ def models_table() -> str:
         "parameters",
         "backbone / last layer",
     )
-    return markdown_table((*header, "licence", "reference"), rows)
+    return markdown_table((*header, "licence", "reference", "runs offline"), rows)
 
 
 def datasets_table() -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 # heavy modules are imported by the command that needs them, so that --help answers at once
 
+MODEL_HELP = "a name, a checkpoint file, or a model of your own, FILE.py:CLASS, whose code is run"
+LAYER_HELP = "backbone, last, or another that the model has, such as interaction-1"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -47,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=datasets)
 
     command = commands.add_parser("extract", help="per-atom features of structures")
-    command.add_argument("--model", required=True, help="a name, or a checkpoint file")
-    command.add_argument("--layer", choices=("backbone", "last"), default="backbone")
+    command.add_argument("--model", required=True, help=MODEL_HELP)
+    command.add_argument("--layer", default="backbone", help=LAYER_HELP)
     command.add_argument("--structures", required=True, help="a data set's name, or a file")
     command.add_argument("--output", required=True, type=Path, help="NPZ file to write")
     command.add_argument("--store", type=Path, help="folder to keep features in and resume from")
@@ -64,15 +67,27 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=compress)
 
     command = commands.add_parser("compare", help="reconstruction errors between feature files")
-    command.add_argument("features", nargs="+", type=Path, help="NPZ files that extract wrote")
+    command.add_argument("features", nargs="*", type=Path, help="NPZ files that extract wrote")
+    command.add_argument("--model", action="append", default=[], help=f"{MODEL_HELP}; repeatable")
+    command.add_argument("--structures", help="for --model: a data set's name, or a file")
+    command.add_argument("--layer", default="backbone", help=f"for --model: {LAYER_HELP}")
+    command.add_argument("--store", type=Path, help="for --model: folder to keep features in")
     command.add_argument(
         "--metric", action="append", choices=("gfre", "lfre"), help="repeat for both; default gfre"
     )
     command.add_argument("--split", choices=("atom", "structure"), default="atom")
     command.add_argument("--n-test", type=int, default=1000, help="number of test atoms")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--figure", type=Path, help="heat maps: an SVG, PDF or PNG file to write")
     command.add_argument("--json", action="store_true", help="machine-readable output")
     command.set_defaults(run=compare)
+
+    command = commands.add_parser("environments", help="Pythons of clashing model families")
+    choice = command.add_mutually_exclusive_group()
+    choice.add_argument("--make", metavar="NAME", help="make it now, not on first use")
+    choice.add_argument("--remove", metavar="NAME", help="delete it")
+    command.add_argument("--json", action="store_true", help="machine-readable output")
+    command.set_defaults(run=environments)
 
     command = commands.add_parser("train", help="train a model from a recipe")
     command.add_argument("recipe", type=Path, help="JSON recipe, as those in data/recipes")
@@ -93,17 +108,23 @@ def models(arguments: argparse.Namespace) -> None:
     entries = list_models()
     if arguments.json:
         keys = ("family", "description", "training_data", "functional", "parameters", "widths")
-        keys += ("licence", "citation", "offline")
-        chosen = {name: {key: entry[key] for key in keys} for name, entry in entries.items()}
+        keys += ("licence", "citation", "offline", "environment")
+        chosen = {name: {key: e.get(key) for key in keys} for name, e in entries.items()}
         print(json.dumps(chosen, indent=1))
         return
-    layout = "{:20} {:9} {:22} {:13} {:>10} {:>9}  {:13} {}"
-    header = ("name", "family", "training data", "functional", "parameters", "BB/LL")
-    print(layout.format(*header, "licence", "citation"))
-    for name, e in entries.items():
-        widths = "/".join(map(str, e["widths"].values()))
-        row = (name, e["family"], e["training_data"], e["functional"], e["parameters"], widths)
-        print(layout.format(*row, e["licence"], e["citation"]))
+    layout = "{:3} {:22} {:24} {:18} {:>10} {:>9}  {:24} {}"
+    header = ("", "name", "training data", "functional", "parameters", "BB/LL", "licence")
+    print(layout.format(*header, "citation"))
+    for family in dict.fromkeys(e["family"] for e in entries.values()):
+        print(f"\n{family}")
+        for name, e in entries.items():
+            if e["family"] != family:
+                continue
+            widths = "/".join(map(str, e.get("widths", {}).values()))
+            keys = ("training_data", "functional", "parameters")
+            row = ("*" if e["offline"] else "", name, *(e.get(key, "") for key in keys), widths)
+            print(layout.format(*row, e.get("licence", ""), e.get("citation", "")))
+    print("\n*   runs offline; the others download their weights when they are first used")
 
 
 def datasets(arguments: argparse.Namespace) -> None:
@@ -178,19 +199,30 @@ def compress(arguments: argparse.Namespace) -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Print matrices of reconstruction errors."""
-    from .extraction import Features, common_structures
+    from .extraction import Features, common_structures, extract_features
+    from .models.catalog import load_model
     from .provenance import provenance
     from .reconstruction import reconstruction_matrix, split_atoms
     from .resources import InputError, sha256
+    from .structures import load_structures
 
-    if len(arguments.features) < 2:
-        raise InputError("compare needs at least two feature files.")
-    loaded = common_structures([Features.load(path) for path in arguments.features])
+    if len(arguments.features) + len(arguments.model) < 2:
+        raise InputError("compare needs at least two feature files or models.")
+    if arguments.model and not arguments.structures:
+        raise InputError("compare needs --structures to extract features of --model from.")
+    files = [Features.load(path) for path in arguments.features]
+    structures = load_structures(arguments.structures) if arguments.model else []
+    models = [load_model(name) for name in arguments.model]
+    extracted = [
+        extract_features(structures, model, arguments.layer, store=arguments.store)
+        for model in models
+    ]
+    loaded = common_structures([*files, *extracted])
     if any((f.numbers != loaded[0].numbers).any() for f in loaded[1:]):
         raise InputError("The feature files do not describe the same structures.")
-    names = [path.stem for path in arguments.features]
+    names = [*(path.stem for path in arguments.features), *(f.model for f in extracted)]
     if len(set(names)) < len(names):
-        names = [str(path) for path in arguments.features]
+        names = [*map(str, arguments.features), *arguments.model]
     features = dict(zip(names, (f.features for f in loaded), strict=True))
     train, test = split_atoms(
         loaded[0].n_atoms, arguments.n_test, by=arguments.split, seed=arguments.seed
@@ -199,6 +231,10 @@ def compare(arguments: argparse.Namespace) -> None:
         metric: reconstruction_matrix(features, train, test, metric, progress=metric == "lfre")
         for metric in arguments.metric or ["gfre"]
     }
+    if arguments.figure:
+        from .figures import error_heat_maps, save_figure
+
+        save_figure(error_heat_maps({m.upper(): e for m, e in matrices.items()}), arguments.figure)
     if not arguments.json:
         for metric, matrix in matrices.items():
             print(f"{metric.upper()} (row = source, column = target)\n{matrix.round(4)}\n")
@@ -213,8 +249,30 @@ def compare(arguments: argparse.Namespace) -> None:
         "n_structures": len(loaded[0].kept),
         "provenance": provenance(),
         "files_sha256": {str(path): sha256(path) for path in arguments.features},
+        "models": {model.name: model.fingerprint for model in models},
     }
     print(json.dumps(result, indent=1))
+
+
+def environments(arguments: argparse.Namespace) -> None:
+    """List, make or remove the environments of clashing model families."""
+    from .environments import (
+        environment_folder,
+        list_environments,
+        make_environment,
+        remove_environment,
+    )
+
+    if arguments.make:
+        make_environment(arguments.make)
+    if arguments.remove:
+        remove_environment(arguments.remove)
+    states = list_environments()
+    if arguments.json:
+        print(json.dumps(states, indent=1))
+        return
+    for name, state in states.items():
+        print(f"{name:12} {state:10} {environment_folder(name)}")
 
 
 def train(arguments: argparse.Namespace) -> None:

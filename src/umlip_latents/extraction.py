@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -13,7 +14,8 @@ import numpy as np
 from ase import Atoms
 from tqdm.auto import tqdm
 
-from .models.base import LAYERS, LatentModel, Unsupported
+from .environments import RemoteModel
+from .models.base import LatentModel, Unsupported
 from .models.catalog import load_model
 from .resources import InputError
 from .store import FeatureStore
@@ -123,7 +125,7 @@ def extract_features(
 ) -> Features:
     """Latent features of every atom of every structure that the model accepts.
 
-    One forward pass on the energy path gives both layers; no forces are computed.
+    One forward pass on the energy path gives all layers; no forces are computed.
 
     Parameters
     ----------
@@ -132,9 +134,10 @@ def extract_features(
     model
         A name or file for `load_model`, or a model object.
     layer
-        ``"backbone"`` (after the last interaction) or ``"last"`` (input of the final linear maps).
+        ``"backbone"`` (after the last interaction), ``"last"`` (input of the final linear maps) or
+        another one that the model offers, such as ``"interaction-1"``.
     store
-        Folder in which both layers are kept, so that an interrupted run goes on where it stopped
+        Folder in which all layers are kept, so that an interrupted run goes on where it stopped
         and a repeated one only reads.
     scheduler
         Address of a Dask scheduler, or a `dask.distributed.Client`, whose workers share the store:
@@ -150,40 +153,55 @@ def extract_features(
     Raises
     ------
     InputError
-        Unknown layer, no structure at all that the model accepts, or a scheduler without a store.
+        A layer that the model lacks, no structure at all that it accepts, a scheduler without a
+        store, or a scheduler for a model that runs in an environment of its own.
     """
-    if layer not in LAYERS:
-        raise InputError(f"{layer}: no such layer, only {' and '.join(LAYERS)}.")
     if scheduler is not None and store is None:
         raise InputError("A scheduler needs a store, in which its workers leave the features.")
     source, model = model, load_model(model) if isinstance(model, str | Path) else model
-    blocks = range(0, len(structures), BLOCK)
+    remote = isinstance(model, RemoteModel)
+    if remote and scheduler is not None:
+        raise InputError(f"{model.name}: runs in an environment of its own, not by a scheduler.")
+    if remote and store is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return extract_features(structures, model, layer, store=folder, progress=progress)
+    if not remote and layer not in model.widths:
+        raise InputError(f"{layer}: no such layer, {model.name} has {', '.join(model.widths)}.")
+    blocks = dict(enumerate(range(0, len(structures), BLOCK)))
     kept_blocks = None if store is None else feature_store(structures, model, store)
     if scheduler is not None:
         from .distributed import extract_blocks
 
         missing = {
             number: (structures[start : start + BLOCK], start)
-            for number, start in enumerate(blocks)
+            for number, start in blocks.items()
             if number not in kept_blocks
         }
         extract_blocks(scheduler, missing, source, kept_blocks)
+    names = (layer, "kept", "n_atoms", "numbers")
     parts: list[dict[str, np.ndarray]] = []
     dropped: dict[int, str] = {}
     with tqdm(
         total=len(structures), desc=model.name, unit="structure", disable=not progress
     ) as bar:
-        for number, start in enumerate(blocks):
+
+        def show_stored() -> None:
+            n_stored = BLOCK * sum(number in kept_blocks for number in blocks)
+            bar.update(min(len(structures), n_stored) - bar.n)
+
+        if remote and not all(number in kept_blocks for number in blocks):
+            model.extract(structures, layer, Path(store), show_stored)
+        for number, start in blocks.items():
             block = structures[start : start + BLOCK]
             if kept_blocks is not None and number in kept_blocks:
-                arrays, refused = kept_blocks.read(number)
+                arrays, refused = kept_blocks.read(number, names)
             else:
                 arrays, refused = extract_block(block, model, start)
                 if kept_blocks is not None:
                     kept_blocks.write(number, arrays, refused)
-            parts.append(arrays)
+            parts.append({name: arrays[name] for name in names})
             dropped |= {int(index): why for index, why in refused.items()}
-            bar.update(len(block))
+            bar.update(0 if remote else len(block))
     joined = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]} if parts else {}
     if not joined or len(joined["kept"]) == 0:
         why = next(iter(dropped.values()), "there is none")
@@ -265,7 +283,7 @@ class FeatureBlocks(Sequence):
 def extract_block(
     block: Sequence[Atoms], model: LatentModel, start: int
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Both layers of a few structures, in their order, and the refused ones."""
+    """All layers of a few structures, in their order, and the refused ones."""
     graphs: dict[int, Any] = {}
     refused: dict[str, str] = {}
     for index, atoms in enumerate(block):
@@ -279,13 +297,13 @@ def extract_block(
         ends = np.cumsum([len(block[i]) for i in batch])[:-1]
         split = {layer: np.split(array, ends) for layer, array in layers.items()}
         for position, index in enumerate(batch):
-            results[index] = {layer: split[layer][position] for layer in LAYERS}
+            results[index] = {layer: split[layer][position] for layer in model.widths}
     kept = sorted(results)
     arrays = {
         layer: np.concatenate(
-            [np.empty((0, model.widths[layer]), np.float32), *(results[i][layer] for i in kept)]
+            [np.empty((0, width), np.float32), *(results[i][layer] for i in kept)]
         )
-        for layer in LAYERS
+        for layer, width in model.widths.items()
     }
     arrays["kept"] = np.array([start + i for i in kept], dtype=np.int64)
     arrays["n_atoms"] = np.array([len(block[i]) for i in kept], dtype=np.int64)
@@ -305,7 +323,7 @@ def forward(model: LatentModel, graphs: Sequence[Any]) -> dict[str, np.ndarray]:
             raise
     half = len(graphs) // 2
     parts = [forward(model, graphs[:half]), forward(model, graphs[half:])]
-    return {layer: np.concatenate([part[layer] for part in parts]) for layer in LAYERS}
+    return {layer: np.concatenate([part[layer] for part in parts]) for layer in model.widths}
 
 
 def packed(sizes: dict[int, int], budget: int) -> Iterator[list[int]]:

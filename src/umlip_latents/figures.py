@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from .resources import InputError
 
 # Okabe and Ito's colour-blind safe palette without its black and yellow, which vanish on dark or
 # light pages
@@ -30,6 +33,15 @@ def finished(figure: Figure) -> Figure:
     """Take a figure off pyplot's list, or a notebook would show it a second time."""
     plt.close(figure)
     return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, its text as text, in the format that the file's ending names."""
+    try:
+        with plt.rc_context({"svg.fonttype": "none"}):
+            figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written ({error}).") from None
 
 
 def error_heat_maps(matrices: Mapping[str, pd.DataFrame], *, digits: int = 2) -> Figure:

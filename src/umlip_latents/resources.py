@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import urllib.request
 from functools import cache
 from pathlib import Path
@@ -36,27 +37,50 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check(path: Path, expected: str) -> Path:
+def check(path: Path, expected: str, who: str = "the registry expects") -> Path:
     """Return `path` if its SHA-256 is `expected`, raise `InputError` otherwise."""
     found = sha256(path)
     if found != expected:
-        raise InputError(f"{path}: SHA-256 is {found}, the registry expects {expected}.")
+        raise InputError(f"{path}: SHA-256 is {found}, {who} {expected}.")
     return path
 
 
-def fetch(file: str, url: str, expected: str) -> Path:
+def check_first(path: Path) -> Path:
+    """Trust on first use: the SHA-256 of the first copy is recorded, later ones must have it."""
+    record = cache_folder() / f"{path.name}.sha256"
+    if record.is_file():
+        return check(path, record.read_text().strip(), f"the first copy had, as {record} says,")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(f"{sha256(path)}\n")
+    print(
+        f"{path.name}: no SHA-256 was published for it; this copy is trusted, and its SHA-256 "
+        f"recorded in {record}",
+        file=sys.stderr,
+    )
+    return path
+
+
+def cache_folder() -> Path:
+    """Where downloads, and the environments of model families, are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "umlip-latents"
+
+
+def fetch(file: str, url: str, expected: str | None = None) -> Path:
     """A registered file: from ``UMLIP_LATENTS_DATA``, from the cache, or downloaded once.
 
     The single door to the network. The download goes to a temporary name and is renamed only
-    after its SHA-256 has matched.
+    after its SHA-256 has matched. Without a published SHA-256 the first copy's is recorded.
     """
+
+    def checked(path: Path) -> Path:
+        return check(path, expected) if expected else check_first(path)
+
     local = os.environ.get("UMLIP_LATENTS_DATA")
     if local and (Path(local) / file).is_file():
-        return check(Path(local) / file, expected)
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    target = cache_home / "umlip-latents" / file
+        return checked(Path(local) / file)
+    target = cache_folder() / file
     if target.is_file():
-        return check(target, expected)
+        return checked(target)
     if not url.startswith("https://"):
         raise InputError(f"{file}: refusing to download from {url}, which is not https.")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +92,8 @@ def fetch(file: str, url: str, expected: str) -> Path:
                 while block := answer.read(1 << 20):
                     out.write(block)
                     bar.update(len(block))
-        check(temporary, expected)
+        if expected:
+            check(temporary, expected)
         temporary.replace(target)
     except OSError as error:
         raise InputError(
@@ -77,4 +102,4 @@ def fetch(file: str, url: str, expected: str) -> Path:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-    return target
+    return target if expected else check_first(target)

@@ -49,7 +49,11 @@ class FeatureStore:
     ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """The arrays of a block, all or those named, and why structures were left out, by index."""
         group = zarr.open_group(self._block(number), mode="r")
-        arrays = {name: np.asarray(group[name][:]) for name in names or group.array_keys()}
+        stored = set(group.array_keys())
+        if not stored.issuperset(names or ()):
+            lacking = ", ".join(sorted(set(names) - stored))
+            raise InputError(f"{self.path}: holds {', '.join(sorted(stored))}, but no {lacking}.")
+        arrays = {name: np.asarray(group[name][:]) for name in names or stored}
         return arrays, dict(group.attrs.get("dropped", {}))
 
     def write(self, number: int, arrays: dict[str, np.ndarray], dropped: dict[str, str]) -> None:

@@ -1,4 +1,10 @@
-"""What every model must prove before its features mean anything."""
+"""What every model must prove before its features mean anything.
+
+The suite runs on the networks that this Python can run: in an environment of its own, by
+``tests/zoo.py``, on the family that lives there.
+"""
+
+import copy
 
 import numpy as np
 import pytest
@@ -8,87 +14,236 @@ from ase.build import bulk, fcc111
 from pymatgen.core import Structure
 
 from umlip_latents import extract_features, list_models
-from umlip_latents.analysis import invariance_deviations, rotated, translated
-from umlip_latents.models.base import LAYERS, Unsupported
-from umlip_latents.models.chgnet import padded_cell
+from umlip_latents.models.base import LAYERS, LatentModel, Unsupported, padded_cell
+from umlip_latents.resources import InputError
 
-from ..conftest import REAL, TWINS
+from ..conftest import HERE, REAL, TWINS
+from . import checks
 
 NETWORKS = (*REAL, *TWINS)
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "element"])
-def test_widths_are_those_of_the_catalogue(models, crystals, name):
-    for layer in LAYERS:
-        found = extract_features(crystals, models[name], layer, progress=False)
-        assert found.features.shape == (
-            sum(map(len, crystals)),
-            list_models()[name]["widths"][layer],
-        )
-        assert np.isfinite(found.features).all()
+def of_family(family: str) -> list[str]:
+    """The networks of a family."""
+    return [name for name in NETWORKS if HERE[name]["family"] == family]
+
+
+# Per family: atomic energies from the last layer by hand, and the library's own without what it
+# adds for the element alone; both (n_atoms,) in eV.
+
+
+def chgnet_energies(model: LatentModel, structures: list[Atoms]) -> tuple[np.ndarray, np.ndarray]:
+    """One map with a bias; the library adds composition energies."""
+    graphs = [model.prepare(a) for a in structures]
+    readout = model.network.mlp.layers[-1]
+    last = model.features(graphs)["last"]
+    mine = last @ readout.weight.detach().numpy()[0] + readout.bias.item()
+    with torch.no_grad():
+        site = model.network(graphs, return_site_energies=True)["site_energies"]
+        composition = model.network.composition_model.get_site_energies(graphs)
+    return mine, torch.cat([s - c for s, c in zip(site, composition, strict=True)]).numpy()
+
+
+def mace_energies(model: LatentModel, structures: list[Atoms]) -> tuple[np.ndarray, np.ndarray]:
+    """A map without bias for every readout, their outputs of this head added up and rescaled."""
+    from mace.tools import torch_geometric
+
+    from umlip_latents.models.mace import scalar_columns
+
+    graphs = [model.prepare(a) for a in structures]
+    batch = torch_geometric.Batch.from_data_list(graphs).to_dict()
+    last = model.features(graphs)["last"]
+    head = model.heads.index(model.head)
+    with torch.no_grad():
+        out = model.network(batch, compute_force=False)["node_energy"].numpy()
+        isolated = model.network.atomic_energies_fn(batch["node_attrs"]).numpy()[:, head]
+    start, mine = 0, np.zeros(len(last))
+    for readout, linear in zip(model.network.readouts, model.last_maps, strict=True):
+        columns = model.read_columns(readout)
+        scalars = scalar_columns(linear.irreps_in)
+        weights = linear.weight.detach().numpy().reshape(len(scalars), -1)[:, head]
+        weights = weights[np.searchsorted(scalars, columns)] / np.sqrt(len(scalars))  # as in e3nn
+        mine += last[:, start : start + len(columns)] @ weights
+        start += len(columns)
+    rescale = model.network.scale_shift
+    mine = np.atleast_1d(rescale.scale)[head] * mine + np.atleast_1d(rescale.shift)[head]
+    return mine, out - isolated
+
+
+def sevennet_energies(model: LatentModel, structures: list[Atoms]) -> tuple[np.ndarray, np.ndarray]:
+    """One map without bias, rescaled; the library's calculator adds a shift for each element."""
+    from sevenn.calculator import SevenNetCalculator
+    from sevenn.util import load_checkpoint
+
+    entry = HERE[model.name]
+    last = model.features([model.prepare(a) for a in structures])["last"]
+    linear = model.network.reduce_hidden_to_energy.linear
+    mine = last @ linear.weight.detach().numpy() / np.sqrt(linear.irreps_in.dim)  # as in e3nn
+    modal = entry.get("modal")
+    checkpoint = load_checkpoint("7net-mf-0" if modal else model.name)
+    shift, scale = checkpoint.config["shift"], checkpoint.config["scale"]
+    shift = np.array(shift[modal] if modal else shift)  # by atomic number
+    calculator = SevenNetCalculator(checkpoint.build_model(), "model_instance", "cpu", modal)
+    theirs = []
+    for atoms in structures:
+        calculator.calculate(atoms)
+        theirs.append(calculator.results["energies"] - shift[atoms.numbers])
+    numbers = np.concatenate([a.numbers for a in structures])
+    return mine * np.array(scale)[numbers], np.concatenate(theirs)
+
+
+ENERGIES = {"CHGNet": chgnet_energies, "MACE": mace_energies, "SevenNet": sevennet_energies}
+
+
+def in_double(model: LatentModel) -> LatentModel:
+    """The same model in double precision, as far as its library lets it."""
+    network = copy.deepcopy(model.network).double()
+    family = HERE[model.name]["family"]
+    if family == "CHGNet":
+        network.composition_model.float()  # it has no part in the features
+        twin = type(model)(network, model.name)
+        prepare = twin.prepare
+
+        def prepare_in_double(atoms: Atoms):
+            graph = prepare(atoms)
+            for key in ("atom_frac_coord", "lattice", "neighbor_image"):
+                setattr(graph, key, getattr(graph, key).detach().double())
+            return graph
+
+        twin.prepare = prepare_in_double
+        return twin
+    if family == "MACE":
+        return type(model)(network, model.name, model.head)
+
+    def double_onehot(module, args, data):
+        for key, value in data.to_dict().items():
+            if torch.is_tensor(value) and value.dtype == torch.float32:
+                data[key] = value.double()
+
+    # SevenNet makes its one-hot vectors in single precision
+    network.onehot_idx_to_onehot.register_forward_hook(double_onehot)
+    return type(model)(network, model.name, model.modal)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_number_of_parameters_is_that_of_the_catalogue(models, name):
-    count = sum(p.numel() for p in models[name].network.parameters())
-    assert count == list_models()[name]["parameters"]
+def test_widths_and_parameters_are_those_of_the_catalogue(models, name):
+    model, entry = models[name], list_models()[name]
+    checks.check_widths(model, checks.specimens())
+    assert {layer: model.widths[layer] for layer in LAYERS} == entry["widths"]
+    assert sum(p.numel() for p in model.network.parameters()) == entry["parameters"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_periodic_invariances(models, crystals, name):
-    for operation, deviation in invariance_deviations(models[name], crystals).items():
-        assert deviation < 1e-4, operation
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_molecule_may_be_turned_shifted_or_boxed(models, ethanol, name):
-    rng = np.random.default_rng(0)
-    boxed = ethanol.copy()
-    boxed.center(vacuum=10)
-    versions = [ethanol, rotated(ethanol, rng), translated(ethanol, rng), boxed]
-    boxed_periodic = boxed.copy()
-    boxed_periodic.pbc = True
-    found = extract_features([*versions, boxed_periodic], models[name], progress=False)
-    parts = np.split(found.features, 5)
-    for part in parts[1:]:
-        assert part == pytest.approx(parts[0], abs=1e-4 * float(np.abs(parts[0]).max()))
+@pytest.mark.parametrize(
+    "invariance", ["rotation", "translation", "permutation", "supercell", "batch"]
+)
+def test_invariances(models, name, invariance):
+    getattr(checks, f"check_{invariance}")(models[name], checks.specimens())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_slab_does_not_see_its_images(models, name):
-    slab = fcc111("Al", (1, 1, 3), vacuum=10)
-    assert list(slab.pbc) == [True, True, False]
-    tight = slab.copy()
-    tight.center(vacuum=0.5, axis=2)
-    found = extract_features([slab, tight], models[name], progress=False).features
-    assert found[3:] == pytest.approx(found[:3], abs=1e-4 * float(np.abs(found).max()))
+    checks.check_slab(models[name])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_geometry_changes_the_features(models, crystals, name):
-    strained = [a.copy() for a in crystals]
-    for atoms in strained:
-        atoms.set_cell(atoms.cell * 1.05, scale_atoms=True)
-    one = extract_features(crystals, models[name], progress=False).features
-    other = extract_features(strained, models[name], progress=False).features
-    assert np.abs(one - other).max() > 1e-4 * np.abs(one).max()
+def test_a_box_around_a_molecule_changes_nothing(models, ethanol, name):
+    boxed = ethanol.copy()
+    boxed.center(vacuum=10)
+    periodic = boxed.copy()
+    periodic.pbc = True
+    for version in (boxed, periodic):
+        checks.check_same(models[name], [version], [ethanol])
 
 
-@pytest.mark.parametrize("name", [n for n in NETWORKS if "chgnet" in n])
-def test_chgnet_last_layer_gives_the_library_energy(models, crystals, name):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_geometry_changes_the_features(models, name):
+    checks.check_geometry(models[name], checks.specimens())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_single_and_double_precision_agree(models, name):
+    checks.check_precision(models[name], in_double(models[name]), checks.specimens())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_last_layer_gives_the_library_energy(models, crystals, name):
+    mine, theirs = ENERGIES[HERE[name]["family"]](models[name], crystals)
+    assert mine == pytest.approx(theirs, abs=2e-5 * max(1, float(np.abs(theirs).max())))
+
+
+# Equilibrium lattice constants in angstrom. PBE: Haas, Tran and Blaha, Phys. Rev. B 79, 085104
+# (2009); r2SCAN: between PBE and experiment, known here to about 0.02 angstrom.
+LATTICE_CONSTANTS = {
+    "PBE / PBE+U": {"NaCl": 5.70, "Si": 5.47, "Cu": 3.63},
+    "r2SCAN": {"NaCl": 5.61, "Si": 5.44, "Cu": 3.58},
+}
+
+
+# by book-mace-mptrj, trained on two thousand structures, from 20 % below to 20 % above
+MEASURED = {"NaCl": "no minimum", "Si": "5.85 angstrom, 7 % too large", "Cu": "3.76, 3.5 %"}
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("crystal", ["NaCl", "Si", "Cu"])
+def test_lattice_constants_are_those_of_the_functional(models, request, name, crystal):
+    if name == "book-mace-mptrj":
+        request.applymarker(pytest.mark.xfail(reason=MEASURED[crystal], strict=True))
+    known = LATTICE_CONSTANTS[HERE[name]["functional"]][crystal]
+    lattice = {"NaCl": "rocksalt", "Si": "diamond", "Cu": "fcc"}[crystal]
+    constants = known * np.linspace(0.95, 1.05, 11)
+    cells = [bulk(crystal, lattice, a=a) for a in constants]
+    _, energies = ENERGIES[HERE[name]["family"]](models[name], cells)
+    curve = np.polynomial.Polynomial.fit(constants, energies.reshape(11, -1).sum(axis=1), 4)
+    stationary = curve.deriv().roots()
+    real = stationary[np.abs(stationary.imag) < 1e-9].real
+    minima = [a for a in real if constants[0] < a < constants[-1] and curve.deriv(2)(a) > 0]
+    assert minima == [pytest.approx(known, rel=0.02)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_further_layers_are_the_interactions(models, crystals, name):
     model = models[name]
-    last = extract_features(crystals, model, "last", progress=False).features
-    readout = model.network.mlp.layers[-1]
-    mine = last @ readout.weight.detach().numpy()[0] + readout.bias.item()
-    graphs = [model.prepare(a) for a in crystals]
-    with torch.no_grad():
-        site = model.network(graphs, return_site_energies=True)["site_energies"]
-        composition = model.network.composition_model.get_site_energies(graphs)
-    theirs = torch.cat([s - c for s, c in zip(site, composition, strict=True)]).numpy()
-    assert mine == pytest.approx(theirs, abs=2e-5)
+    found = model.features([model.prepare(a) for a in crystals])
+    further = [layer for layer in model.widths if layer not in LAYERS]
+    assert further == [f"interaction-{i}" for i in range(1, len(further) + 1)]
+    assert len(further) >= 2
+    for layer in further:
+        assert found[layer].shape == (sum(map(len, crystals)), model.widths[layer])
+    last = found[further[-1]]
+    if HERE[name]["family"] == "MACE":
+        last = np.concatenate([found[layer] for layer in further], axis=1)
+    elif (norm := getattr(model.network, "readout_norm", None)) is not None:
+        last = norm(torch.from_numpy(last)).detach().numpy()
+    assert found["backbone"] == pytest.approx(last, abs=1e-5)
+    extracted = extract_features(crystals, model, "interaction-2", progress=False)
+    scale = float(np.abs(found["interaction-2"]).max())
+    assert extracted.features == pytest.approx(found["interaction-2"], abs=1e-5 * scale)
 
 
-@pytest.mark.parametrize("name", [n for n in NETWORKS if "chgnet" in n])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_unknown_layer_is_refused_and_the_known_ones_named(models, crystals, name):
+    with pytest.raises(InputError, match=f"{name} has backbone, last, interaction-1"):
+        extract_features(crystals, models[name], "interaction-9", progress=False)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_unknown_elements_are_refused_by_name(models, name):
+    checks.check_refusal(models[name], "Og")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_isolated_atoms(models, name):
+    """CHGNet's own graph has no place for them; the others' features of them are well defined."""
+    if HERE[name]["family"] == "CHGNet":
+        with pytest.raises(Unsupported, match="no neighbour"):
+            models[name].prepare(checks.lonely())
+    else:
+        checks.check_isolated_accepted(models[name])
+        checks.check_widths(models[name], [Atoms("H"), bulk("Cu")])
+
+
+@pytest.mark.parametrize("name", of_family("CHGNet"))
 def test_chgnet_backbone_gives_the_last_layer(models, crystals, name):
     model = models[name]
     backbone = extract_features(crystals, model, "backbone", progress=False).features
@@ -98,7 +253,7 @@ def test_chgnet_backbone_gives_the_last_layer(models, crystals, name):
     assert hidden == pytest.approx(last, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan"])
+@pytest.mark.parametrize("name", [n for n in REAL if HERE[n]["family"] == "CHGNet"])
 def test_chgnet_is_loaded_as_the_library_loads_it(models, crystals, name):
     from chgnet.model import CHGNet
     from pymatgen.io.ase import AseAtomsAdaptor
@@ -112,57 +267,6 @@ def test_chgnet_is_loaded_as_the_library_loads_it(models, crystals, name):
     with torch.no_grad():
         found = models[name].network([models[name].prepare(crystals[0])], task="e")["e"].item()
     assert found == pytest.approx(float(expected), abs=1e-5)
-
-
-@pytest.mark.parametrize("name", [n for n in NETWORKS if "mace" in n])
-def test_mace_layers_are_those_of_the_library(models, crystals, name):
-    from mace.tools import torch_geometric
-
-    model = models[name]
-    graphs = [model.prepare(a) for a in crystals]
-    batch = torch_geometric.Batch.from_data_list(graphs).to_dict()
-    with torch.no_grad():
-        out = model.network(batch, compute_force=False)
-    found = model.features(graphs)
-    # with scalar hidden features only, the library's node features are the backbone
-    assert found["backbone"] == pytest.approx(out["node_feats"].numpy(), abs=1e-6)
-    start = 0
-    energy = np.zeros(len(found["last"]))
-    for linear in model.last_maps:
-        width = linear.irreps_in.dim
-        weights = linear.weight.detach().numpy() / np.sqrt(width)  # e3nn's path normalisation
-        energy += found["last"][:, start : start + width] @ weights
-        start += width
-    network = model.network
-    shift, scale = network.scale_shift.shift.item(), network.scale_shift.scale.item()
-    isolated = network.atomic_energies_fn(batch["node_attrs"]).detach().numpy()[:, 0]
-    assert scale * energy + shift + isolated == pytest.approx(out["node_energy"].numpy(), abs=1e-4)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_alone_or_in_a_batch_is_the_same(models, crystals, ethanol, name):
-    structures = [*crystals, ethanol]
-    together = extract_features(structures, models[name], progress=False)
-    alone = [extract_features([a], models[name], progress=False).features for a in structures]
-    scale = float(np.abs(together.features).max())
-    assert together.features == pytest.approx(np.concatenate(alone), abs=1e-5 * scale)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_unknown_elements_are_refused_by_name(models, name):
-    with pytest.raises(Unsupported, match="Og"):
-        models[name].prepare(Atoms("HOg", [(0, 0, 0), (0, 0, 1.8)]))
-
-
-@pytest.mark.parametrize("name", [n for n in NETWORKS if "chgnet" in n])
-def test_chgnet_refuses_isolated_atoms(models, lonely, name):
-    with pytest.raises(Unsupported, match="no neighbour"):
-        models[name].prepare(lonely)
-
-
-def test_mace_accepts_isolated_atoms(models, lonely):
-    found = extract_features([lonely, bulk("Cu")], models["book-mace-mptrj"], progress=False)
-    assert np.isfinite(found.features).all()
 
 
 def test_element_model_is_one_hot(models, crystals):

@@ -1,5 +1,7 @@
 """Names, files, checksums and trust."""
 
+import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -8,16 +10,40 @@ import pytest
 import torch
 
 from umlip_latents import extract_features, list_models, load_model
+from umlip_latents.analysis import invariance_deviations
+from umlip_latents.cli import main
+from umlip_latents.models.catalog import FAMILIES
 from umlip_latents.models.chgnet import packaged_file
-from umlip_latents.models.mace import build_network, save_network
-from umlip_latents.resources import DATA, InputError, registry
+from umlip_latents.models.mace import MaceModel, build_network, save_network
+from umlip_latents.resources import DATA, InputError, registry, sha256
+
+from .test_adapters import mace_energies
 
 
 def test_every_entry_is_complete():
-    for name, entry in list_models().items():
-        for key in ("family", "training_data", "functional", "licence", "widths", "description"):
+    for name, entry in registry("models").items():
+        for key in ("training_data", "functional", "licence", "description"):
             assert entry[key], (name, key)
-        assert set(entry["widths"]) == {"backbone", "last"}
+        assert entry["family"] in FAMILIES
+        if "widths" in entry:
+            assert list(entry["widths"]) == ["backbone", "last"]
+        else:  # known only once the file is there
+            assert not entry["offline"]
+            assert entry["url"].startswith("https://")
+
+
+def test_every_citation_is_in_the_references():
+    text = (DATA.parent / "book" / "references.bib").read_text(encoding="utf-8")
+    for name, entry in registry("models").items():
+        assert not entry["citation"] or f"{{{entry['citation']}," in text, name
+
+
+def test_the_foundation_models_are_those_of_mace_torch():
+    from mace.calculators.foundations_models import mace_mp_urls, mace_off_urls
+
+    urls = {e["url"] for e in registry("models").values() if e["family"] == "MACE" and "url" in e}
+    assert len(urls) == 13
+    assert urls <= {*mace_mp_urls.values(), *mace_off_urls.values()}
 
 
 def test_untrained_twins_follow_their_seed(models):
@@ -89,30 +115,160 @@ def test_a_chgnet_file_loads_by_path(models):
 
 
 def test_a_saved_mace_is_the_same_mace(tmp_path, models, crystals):
-    import json
-
-    card = json.loads((DATA / "checkpoints" / "book-mace-mptrj.json").read_text())
-    network = build_network(card, seed=11)
+    network = build_network(card(), seed=11)
     save_network(network, tmp_path / "new.safetensors", {"name": "new", "note": "kept"})
     again = load_model(tmp_path / "new.safetensors")
     assert json.loads((tmp_path / "new.json").read_text())["note"] == "kept"
-    from umlip_latents.models.mace import MaceModel
-
     one = extract_features(crystals, MaceModel(network, "new"), "last", progress=False).features
     other = extract_features(crystals, again, "last", progress=False).features
     assert np.array_equal(one, other)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.json", "new.safetensors"]
 
 
-def test_mace_with_vector_features_gives_only_scalars(tmp_path, crystals):
-    import json
+def card() -> dict:
+    """A small MACE's."""
+    return json.loads((DATA / "checkpoints" / "book-mace-mptrj.json").read_text())
 
-    card = json.loads((DATA / "checkpoints" / "book-mace-mptrj.json").read_text())
-    card["architecture"]["hidden_irreps"] = "16x0e + 16x1o"
-    from umlip_latents.analysis import invariance_deviations
-    from umlip_latents.models.mace import MaceModel
 
-    model = MaceModel(build_network(card), "vectors")
-    assert model.widths == {"backbone": 32, "last": 32}
+def test_mace_with_vector_features_gives_only_scalars(crystals):
+    content = card()
+    content["architecture"]["hidden_irreps"] = "16x0e + 16x1o"
+    model = MaceModel(build_network(content), "vectors")
+    assert model.widths == {
+        "backbone": 32, "last": 32, "interaction-1": 16, "interaction-2": 16
+    }  # fmt: skip
     for operation, deviation in invariance_deviations(model, crystals).items():
         assert deviation < 1e-4, operation
+
+
+@pytest.fixture(scope="module")
+def two_heads():
+    """A MACE with two heads, and different isolated atoms, scales and shifts for each."""
+    content = card()
+    architecture = content["architecture"]
+    energies = np.array(architecture["atomic_energies"]).reshape(1, -1)
+    architecture["atomic_energies"] = np.concatenate([energies, 2 * energies])
+    architecture["heads"] = ["one", "two"]
+    architecture["atomic_inter_scale"] = [0.7, 1.3]
+    architecture["atomic_inter_shift"] = [0.1, -0.2]
+    return build_network(content, seed=3)
+
+
+@pytest.mark.parametrize("head", ["one", "two"])
+def test_each_head_of_a_mace_has_its_own_last_layer(two_heads, crystals, head):
+    model = MaceModel(two_heads, "two-heads", head)
+    hidden = two_heads.readouts[-1].hidden_irreps.dim // 2
+    assert model.widths["last"] == model.widths["interaction-1"] + hidden
+    mine, theirs = mace_energies(model, crystals)
+    assert np.ptp(theirs) > 1e-3
+    assert mine == pytest.approx(theirs, abs=1e-4)
+
+
+def test_the_heads_of_a_mace_differ_in_the_last_layer_only(two_heads, crystals):
+    one, two = (MaceModel(two_heads, head, head) for head in ("one", "two"))
+    first, second = (m.features([m.prepare(a) for a in crystals]) for m in (one, two))
+    assert np.array_equal(first["backbone"], second["backbone"])
+    assert not np.allclose(first["last"], second["last"], atol=1e-3)
+
+
+def test_a_mace_with_heads_needs_one_of_them(two_heads):
+    for head in (None, "three"):
+        with pytest.raises(InputError, match="needs one of its heads one, two"):
+            MaceModel(two_heads, "two-heads", head)
+
+
+def test_a_foundation_model_is_trusted_on_first_use_only(tmp_path, monkeypatch, models, capsys):
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    data.mkdir()
+    monkeypatch.setenv("UMLIP_LATENTS_DATA", str(data))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    file = data / list_models()["mace-mp-0a-small"]["file"]
+    torch.save(models["book-mace-mptrj"].network, file)
+    first = load_model("mace-mp-0a-small")
+    assert first.fingerprint == models["book-mace-mptrj"].fingerprint
+    record = cache / "umlip-latents" / f"{file.name}.sha256"
+    assert record.read_text().strip() == sha256(file)
+    assert "no SHA-256 was published" in capsys.readouterr().err
+    assert load_model("mace-mp-0a-small").name == "mace-mp-0a-small"
+    assert capsys.readouterr().err == ""
+    torch.save(models["mace-untrained-s0"].network, file)
+    with pytest.raises(InputError, match="the first copy had"):
+        load_model("mace-mp-0a-small")
+
+
+def test_the_head_of_a_foundation_model_is_that_of_its_entry(tmp_path, monkeypatch, two_heads):
+    monkeypatch.setenv("UMLIP_LATENTS_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    entry = list_models()["mace-mh-1"]
+    network = copy.deepcopy(two_heads)
+    network.heads = ["matpes", entry["head"]]
+    torch.save(network, tmp_path / entry["file"])
+    assert load_model("mace-mh-1").head == entry["head"]
+
+
+OWN = """
+import numpy as np
+
+class Counting:
+    name = "counting"
+    widths = {"backbone": 1, "last": 1}
+
+    def prepare(self, atoms):
+        return len(atoms)
+
+    def size(self, graph):
+        return graph
+
+    def features(self, graphs):
+        ones = np.concatenate([np.full((n, 1), n, np.float32) for n in graphs])
+        return {"backbone": ones, "last": ones}
+
+class Unfinished:
+    name = "unfinished"
+
+def broken():
+    raise RuntimeError("not today")
+"""
+
+
+def test_a_model_of_ones_own_is_loaded_by_path(tmp_path, crystals):
+    path = tmp_path / "mine.py"
+    path.write_text(OWN)
+    model = load_model(f"{path}:Counting")
+    assert model.fingerprint == sha256(path)
+    found = extract_features(crystals, model, "last", progress=False)
+    assert (found.features[:, 0] == np.repeat(found.n_atoms, found.n_atoms)).all()
+    path.write_text(OWN + "# changed")
+    assert load_model(f"{path}:Counting").fingerprint != model.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ("Unfinished", "its model lacks widths, prepare, size, features"),
+        ("broken", "stops with RuntimeError: not today"),
+        ("Gone", "no attribute 'Gone'"),
+    ],
+)
+def test_a_model_of_ones_own_that_cannot_be_used(tmp_path, attribute, message):
+    (tmp_path / "mine.py").write_text(OWN)
+    with pytest.raises(InputError, match=message):
+        load_model(f"{tmp_path / 'mine.py'}:{attribute}")
+    with pytest.raises(InputError, match=r"gone\.py: no such file"):
+        load_model(f"{tmp_path / 'gone.py'}:{attribute}")
+
+
+def test_an_installed_package_may_register_a_model(tmp_path, monkeypatch, capsys):
+    (tmp_path / "their_package.py").write_text(OWN)
+    info = tmp_path / "their_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    points = "[umlip_latents.models]\ntheirs = their_package:Counting\nelement = nowhere:None\n"
+    (info / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_model("theirs").name == "counting"
+    assert load_model("element").name == "element"  # the catalogue comes first
+    assert main(["models"]) == 0
+    assert "theirs" in capsys.readouterr().out
+    assert main(["models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["theirs"]["family"] == "plug-in"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from ase import Atoms
 
-LAYERS = ("backbone", "last")
+LAYERS = ("backbone", "last")  # every model has these, some also interaction-1, interaction-2, ...
 
 
 class Unsupported(ValueError):
@@ -27,7 +28,7 @@ class LatentModel(Protocol):
     fingerprint
         SHA-256 of the weights, so that stored features are never mistaken for another model's.
     widths
-        Number of features of each layer of `LAYERS`.
+        Number of features of each layer: of `LAYERS`, and of any further one that the model offers.
     """
 
     name: str
@@ -59,3 +60,46 @@ def refuse_elements(atoms: Atoms, supported: np.ndarray, name: str) -> None:
     if missing.any():
         symbols = ", ".join(sorted(set(np.array(atoms.get_chemical_symbols())[missing])))
         raise Unsupported(f"{name} does not know the element(s) {symbols}")
+
+
+def padded_cell(atoms: Atoms, vacuum: float) -> np.ndarray:
+    """The cell, its non-periodic directions replaced by the extent of the atoms plus `vacuum`."""
+    cell = atoms.cell.complete().array.copy()
+    extent = np.ptp(atoms.positions, axis=0).max() + vacuum
+    for axis in np.flatnonzero(~atoms.pbc):
+        height = np.abs(np.linalg.det(cell)) / np.linalg.norm(
+            np.cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3])
+        )
+        cell[axis] *= max(1.0, 2 * extent / height)
+    return cell
+
+
+@contextlib.contextmanager
+def recorded(
+    inputs: Mapping[str, torch.nn.Module], outputs: Mapping[str, torch.nn.Module]
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Tensors that go into some modules and come out of others in the enclosed forward pass.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Modules, each by the name that its first input, or its output, gets.
+    """
+    found: dict[str, torch.Tensor] = {}
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda module, args, name=name: found.__setitem__(name, args[0])
+        )
+        for name, module in inputs.items()
+    ]
+    hooks += [
+        module.register_forward_hook(
+            lambda module, args, output, name=name: found.__setitem__(name, output)
+        )
+        for name, module in outputs.items()
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()

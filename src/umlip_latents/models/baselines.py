@@ -30,3 +30,8 @@ class ElementModel:
         """Rows of the identity matrix."""
         onehot = np.eye(N_ELEMENTS, dtype=np.float32)[np.concatenate(graphs) - 1]
         return {"backbone": onehot, "last": onehot}
+
+
+def load(name: str, entry: dict) -> ElementModel:
+    """There is only the one."""
+    return ElementModel()

@@ -2,33 +2,70 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import importlib.util
+import inspect
+import os
 import re
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 
-from ..resources import DATA, InputError, check, registry
+from ..environments import CURRENT, RemoteModel
+from ..resources import InputError, fetch, registry, sha256
 from .base import LatentModel
-from .baselines import ElementModel
 
-# heavy libraries are imported only by the branch that needs them
+# the module of each family, which has `load(name, entry)`; imported when it is needed
+FAMILIES = {
+    "CHGNet": "chgnet",
+    "MACE": "mace",
+    "SevenNet": "sevennet",
+    "baseline": "baselines",
+}
+# the module that reads a file, by the ending; it has `from_file(path)`
+READERS = {".pth.tar": "chgnet", ".safetensors": "mace", ".model": "mace"}
+ENTRY_POINTS = "umlip_latents.models"
+PROTOCOL = ("name", "fingerprint", "widths", "prepare", "size", "features")
 
 
 def list_models() -> dict[str, dict]:
-    """The named models: family, training data, functional, widths, licence, citation."""
-    return registry("models")
+    """The named models: family, training data, functional, widths, licence, citation.
+
+    Those of the catalogue, and those that installed packages register under the entry point group
+    ``umlip_latents.models``.
+    """
+    found = {
+        point.name: {
+            "family": "plug-in",
+            "description": f"Entry point {point.value}",
+            "offline": True,
+            "entry_point": point.value,
+        }
+        for point in entry_points(group=ENTRY_POINTS)
+    }
+    return {**registry("models"), **{k: v for k, v in found.items() if k not in registry("models")}}
 
 
-def load_model(source: str | Path, *, trust: bool = False) -> LatentModel:
+def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | RemoteModel:
     """Load a model by its name in the catalogue, or from a file.
 
     Parameters
     ----------
     source
         A name of `list_models` (an untrained twin takes any seed, ``chgnet-untrained-s7``), a
-        MACE in ``.safetensors`` with its JSON card beside it, a CHGNet ``.pth.tar``, or a MACE
-        ``.model`` pickled by mace-torch.
+        MACE in ``.safetensors`` with its JSON card beside it, a CHGNet ``.pth.tar``, a MACE
+        ``.model`` pickled by mace-torch, or a model of your own, ``my_model.py:MyModel``, whose
+        code is run.
     trust
         Allow a pickled file, which may run any code while it loads.
+
+    Returns
+    -------
+    LatentModel or RemoteModel
+        A `RemoteModel` if the family runs in an environment of its own.
 
     Raises
     ------
@@ -36,11 +73,10 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel:
         Unknown name, missing file, wrong SHA-256, or a pickled file without `trust`.
     """
     name = str(source)
-    twin = re.fullmatch(r"(.+-untrained)-s(\d+)", name)
-    if twin and f"{twin[1]}-s0" in list_models():
-        return untrained_twin(list_models()[f"{twin[1]}-s0"]["like"], int(twin[2]), name)
-    if name in list_models():
-        return named(name, list_models()[name])
+    if entry := find_entry(name):
+        return named(name, entry)
+    if own := re.fullmatch(r"(.+\.py):(\w+)", name):
+        return own_model(Path(own[1]), own[2])
     path = Path(source)
     if not path.is_file():
         names = ", ".join(list_models())
@@ -48,55 +84,84 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel:
     return from_file(path, trust)
 
 
-def named(name: str, entry: dict) -> LatentModel:
+def find_entry(name: str) -> dict | None:
+    """The catalogue's entry; an untrained twin has that of its sibling, and its seed."""
+    models = list_models()
+    twin = re.fullmatch(r"(.+-untrained)-s(\d+)", name)
+    if twin and (entry := models.get(f"{twin[1]}-s0")):
+        return {**models[entry["like"]], **entry, "seed": int(twin[2])}
+    return models.get(name)
+
+
+def named(name: str, entry: dict) -> LatentModel | RemoteModel:
     """A model of the catalogue, its file checked first."""
-    if entry["family"] == "CHGNet":
-        from .chgnet import ChgnetModel, load_file, packaged_file
+    if "entry_point" in entry:
+        return complete(EntryPoint(name, entry["entry_point"], ENTRY_POINTS).load(), name)
+    environment = entry.get("environment")
+    if environment and os.environ.get(CURRENT) != environment:
+        return RemoteModel(name, identity(name, entry), entry.get("widths", {}), environment)
+    model = family(FAMILIES[entry["family"]]).load(name, entry)
+    if environment:
+        model.fingerprint = identity(name, entry)
+    return model
 
-        path = check(packaged_file(entry["file"]), entry["sha256"])
-        return ChgnetModel(load_file(path, version=entry["version"]), name)
-    if entry["family"] == "MACE":
-        from .mace import MaceModel, load_network
 
-        return MaceModel(load_network(check(DATA / entry["file"], entry["sha256"])), name)
-    return ElementModel()
+def family(module: str) -> ModuleType:
+    """The module of a family."""
+    return import_module(f".{module}", __package__)
 
 
-def untrained_twin(like: str, seed: int, name: str) -> LatentModel:
-    """The architecture of `like` with weights drawn from `seed`."""
-    entry = list_models()[like]
-    if entry["family"] == "CHGNet":
-        from .chgnet import ChgnetModel, untrained
+def identity(name: str, entry: dict) -> str:
+    """The fingerprint of a model, known without the family's library: its name and checkpoint."""
+    digest = entry.get("sha256")
+    if digest is None and "url" in entry:
+        digest = sha256(fetch(entry["file"], entry["url"]))
+    return hashlib.sha256(f"{name} {digest}".encode()).hexdigest()
 
-        return ChgnetModel(untrained(named(like, entry).network, seed), name)
-    from .mace import MaceModel, build_network
 
-    card = json.loads((DATA / entry["file"]).with_suffix(".json").read_text(encoding="utf-8"))
-    return MaceModel(build_network(card, seed), name)
+def own_model(path: Path, attribute: str) -> LatentModel:
+    """What `attribute` of a Python file gives when it is called. Runs the file."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file.")
+    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where Python looks up what a class is made of
+    try:
+        spec.loader.exec_module(module)
+        return complete(getattr(module, attribute), str(path))
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        raise InputError(f"{path}: stops with {type(error).__name__}: {error}.") from error
+
+
+def complete(make: Callable[[], LatentModel], where: str) -> LatentModel:
+    """The model that a class or function gives, if it has what the protocol asks for.
+
+    A model without a fingerprint, having no weights, gets that of its code.
+    """
+    model = make()
+    if not hasattr(model, "fingerprint"):
+        model.fingerprint = sha256(Path(inspect.getfile(make)))
+    lacking = [member for member in PROTOCOL if not hasattr(model, member)]
+    if lacking:
+        raise InputError(f"{where}: its model lacks {', '.join(lacking)}.")
+    return model
 
 
 def from_file(path: Path, trust: bool) -> LatentModel:
     """A model from a checkpoint file, its family told by the file's ending."""
+    ending = next((ending for ending in READERS if path.name.endswith(ending)), None)
+    if ending is None:
+        raise InputError(f"{path}: a model file ends in {', '.join(READERS)}.")
+    if ending == ".model" and not trust:
+        raise InputError(
+            f"{path}: is a pickled file, which can run any code while it loads; "
+            "pass --trust (trust=True) if you know where it comes from."
+        )
     try:
-        if path.name.endswith(".pth.tar"):
-            from .chgnet import ChgnetModel, load_file
-
-            return ChgnetModel(load_file(path), path.name.removesuffix(".pth.tar"))
-        if path.suffix == ".safetensors":
-            from .mace import MaceModel, load_network
-
-            return MaceModel(load_network(path), path.stem)
-        if path.suffix == ".model":
-            if not trust:
-                raise InputError(
-                    f"{path}: is a pickled file, which can run any code while it loads; "
-                    "pass --trust (trust=True) if you know where it comes from."
-                )
-            from .mace import MaceModel, load_pickled
-
-            return MaceModel(load_pickled(path), path.stem)
+        return family(READERS[ending]).from_file(path)
     except InputError:
         raise
     except Exception as error:  # whatever the many readers raise on a broken file
         raise InputError(f"{path}: is not a readable checkpoint ({error}).") from error
-    raise InputError(f"{path}: a model file ends in .safetensors, .pth.tar or .model.")

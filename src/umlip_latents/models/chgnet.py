@@ -13,7 +13,8 @@ import torch
 from ase import Atoms
 from pymatgen.core import Lattice, Structure
 
-from .base import Unsupported, refuse_elements, weights_fingerprint
+from ..resources import check
+from .base import Unsupported, padded_cell, recorded, refuse_elements, weights_fingerprint
 
 with contextlib.redirect_stdout(io.StringIO()):
     import chgnet
@@ -39,7 +40,11 @@ class ChgnetModel:
         self.network = network.eval()
         self.fingerprint = weights_fingerprint(network)
         readout = network.mlp.layers
+        self.inputs = {"backbone": network.mlp, "last": readout[-1]}
+        convolutions = enumerate(network.atom_conv_layers, start=1)
+        self.outputs = {f"interaction-{i}": layer for i, layer in convolutions}
         self.widths = {"backbone": readout[0].in_features, "last": readout[-1].in_features}
+        self.widths |= dict.fromkeys(self.outputs, self.widths["backbone"])
 
     def prepare(self, atoms: Atoms) -> CrystalGraph:
         """CHGNet's own graph, with the cutoffs of this very checkpoint."""
@@ -60,22 +65,9 @@ class ChgnetModel:
         return len(graph.atom_graph) + len(graph.bond_graph)
 
     def features(self, graphs: Sequence[CrystalGraph]) -> dict[str, np.ndarray]:
-        """Read both layers off one forward pass, at the input and inside of the readout MLP."""
-        found: dict[str, torch.Tensor] = {}
-
-        def keep(layer: str):
-            return lambda module, inputs: found.__setitem__(layer, inputs[0])
-
-        hooks = [
-            self.network.mlp.register_forward_pre_hook(keep("backbone")),
-            self.network.mlp.layers[-1].register_forward_pre_hook(keep("last")),
-        ]
-        try:
-            with torch.inference_mode():
-                self.network(list(graphs), task="e")
-        finally:
-            for hook in hooks:
-                hook.remove()
+        """Read all layers off one forward pass: around and inside the readout MLP, convolutions."""
+        with torch.inference_mode(), recorded(self.inputs, self.outputs) as found:
+            self.network(list(graphs), task="e")
         return {layer: tensor.cpu().numpy() for layer, tensor in found.items()}
 
 
@@ -134,18 +126,6 @@ def crystal_graph(
     )
 
 
-def padded_cell(atoms: Atoms, vacuum: float) -> np.ndarray:
-    """The cell, its non-periodic directions replaced by the extent of the atoms plus `vacuum`."""
-    cell = atoms.cell.complete().array.copy()
-    extent = np.ptp(atoms.positions, axis=0).max() + vacuum
-    for axis in np.flatnonzero(~atoms.pbc):
-        height = np.abs(np.linalg.det(cell)) / np.linalg.norm(
-            np.cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3])
-        )
-        cell[axis] *= max(1.0, 2 * extent / height)
-    return cell
-
-
 def quietly(build, *args: Any, **kwargs: Any) -> CHGNet:
     """Build a CHGNet without its greeting on standard output."""
     with contextlib.redirect_stdout(io.StringIO()):
@@ -176,3 +156,14 @@ def untrained(like: CHGNet, seed: int) -> CHGNet:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return quietly(CHGNet, **like.model_args)
+
+
+def load(name: str, entry: dict) -> ChgnetModel:
+    """A checkpoint of the chgnet package, or a twin of it with weights drawn from a seed."""
+    network = load_file(check(packaged_file(entry["file"]), entry["sha256"]), entry["version"])
+    return ChgnetModel(untrained(network, entry["seed"]) if "seed" in entry else network, name)
+
+
+def from_file(path: Path) -> ChgnetModel:
+    """A CHGNet ``.pth.tar``."""
+    return ChgnetModel(load_file(path), path.name.removesuffix(".pth.tar"))

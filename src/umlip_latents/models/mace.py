@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ..resources import InputError
-from .base import refuse_elements, weights_fingerprint
+from ..resources import DATA, InputError, check, fetch
+from .base import recorded, refuse_elements, weights_fingerprint
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
@@ -38,20 +38,38 @@ class MaceModel:
         Any MACE of mace-torch with energy readouts.
     name
         Name shown in tables.
+    head
+        Which head of a multi-head network reads the energy; needed if there is more than one.
     """
 
-    def __init__(self, network: torch.nn.Module, name: str) -> None:
+    def __init__(self, network: torch.nn.Module, name: str, head: str | None = None) -> None:
         self.name = name
         self.network = network.eval()
         self.fingerprint = weights_fingerprint(network)
         self.dtype = next(network.parameters()).dtype
         self.species = AtomicNumberTable([int(z) for z in network.atomic_numbers])
-        # a readout's last linear map: `linear_2` after the hidden layer, or the only one
-        self.last_maps = [getattr(r, "linear_2", None) or r.linear for r in network.readouts]
+        self.heads = list(getattr(network, "heads", ["Default"]))
+        self.head = self.heads[0] if head is None and len(self.heads) == 1 else head
+        if self.head not in self.heads:
+            raise InputError(f"{name}: needs one of its heads {', '.join(self.heads)}, not {head}.")
+        self.last_maps = [last_map(readout) for readout in network.readouts]
+        self.inputs = {f"readout-{i}": linear for i, linear in enumerate(self.last_maps)}
+        self.outputs = {f"interaction-{i}": p for i, p in enumerate(network.products, start=1)}
+        interactions = {k: n_scalars(p.linear.irreps_out) for k, p in self.outputs.items()}
         self.widths = {
-            "backbone": sum(n_scalars(p.linear.irreps_out) for p in network.products),
-            "last": sum(n_scalars(linear.irreps_in) for linear in self.last_maps),
+            "backbone": sum(interactions.values()),
+            "last": sum(len(self.read_columns(readout)) for readout in network.readouts),
+            **interactions,
         }
+
+    def read_columns(self, readout: torch.nn.Module) -> np.ndarray:
+        """Columns of the input of a readout's last linear map that this head's energy depends on.
+
+        The hidden layer has a block for every head, and all but the read one are masked.
+        """
+        columns = scalar_columns(last_map(readout).irreps_in)
+        n_blocks = len(self.heads) if hasattr(readout, "linear_2") else 1
+        return np.split(columns, n_blocks)[self.heads.index(self.head) if n_blocks > 1 else 0]
 
     def prepare(self, atoms: Atoms) -> AtomicData:
         """MACE's own graph with this checkpoint's cutoff and species."""
@@ -60,10 +78,10 @@ class MaceModel:
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         with default_dtype(self.dtype):
             return AtomicData.from_config(
-                config_from_atoms(bare),
+                config_from_atoms(bare, head_name=self.head),
                 z_table=self.species,
                 cutoff=float(self.network.r_max),
-                heads=getattr(self.network, "heads", None),
+                heads=self.heads,
             )
 
     def size(self, graph: AtomicData) -> int:
@@ -72,33 +90,31 @@ class MaceModel:
 
     def features(self, graphs: Sequence[AtomicData]) -> dict[str, np.ndarray]:
         """Read the invariants of all layers off one forward pass."""
-        backbone: list[torch.Tensor] = []
-        last: list[torch.Tensor] = []
-        hooks = [
-            product.register_forward_hook(
-                lambda module, inputs, output: backbone.append(
-                    scalars(output, module.linear.irreps_out)
-                )
-            )
-            for product in self.network.products
-        ]
-        hooks += [
-            linear.register_forward_pre_hook(
-                lambda module, inputs: last.append(scalars(inputs[0], module.irreps_in))
-            )
-            for linear in self.last_maps
-        ]
         batch = torch_geometric.Batch.from_data_list(list(graphs))
-        try:
-            with torch.no_grad(), default_dtype(self.dtype):
-                self.network(batch.to_dict(), compute_force=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return {
-            "backbone": torch.cat(backbone, dim=1).cpu().numpy(),
-            "last": torch.cat(last, dim=1).cpu().numpy(),
+        with (
+            torch.no_grad(),
+            default_dtype(self.dtype),
+            recorded(self.inputs, self.outputs) as found,
+        ):
+            self.network(batch.to_dict(), compute_force=False)
+        interactions = {
+            name: found[name][:, scalar_columns(product.linear.irreps_out)].cpu().numpy()
+            for name, product in self.outputs.items()
         }
+        read = [
+            found[name][:, self.read_columns(readout)].cpu().numpy()
+            for name, readout in zip(self.inputs, self.network.readouts, strict=True)
+        ]
+        return {
+            "backbone": np.concatenate(list(interactions.values()), axis=1),
+            "last": np.concatenate(read, axis=1),
+            **interactions,
+        }
+
+
+def last_map(readout: torch.nn.Module) -> torch.nn.Module:
+    """A readout's last linear map: `linear_2` after the hidden layer, or the only one."""
+    return getattr(readout, "linear_2", None) or readout.linear
 
 
 def n_scalars(irreps: o3.Irreps) -> int:
@@ -106,11 +122,13 @@ def n_scalars(irreps: o3.Irreps) -> int:
     return o3.Irreps(str(irreps)).count("0e")
 
 
-def scalars(x: torch.Tensor, irreps: o3.Irreps) -> torch.Tensor:
+def scalar_columns(irreps: o3.Irreps) -> np.ndarray:
     """The columns of the even scalars."""
     irreps = o3.Irreps(str(irreps))
-    parts = [x[:, s] for s, (_, ir) in zip(irreps.slices(), irreps, strict=True) if str(ir) == "0e"]
-    return torch.cat(parts, dim=1)
+    columns = np.arange(irreps.dim)
+    return np.concatenate(
+        [columns[s] for s, (_, ir) in zip(irreps.slices(), irreps, strict=True) if str(ir) == "0e"]
+    )
 
 
 def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
@@ -174,3 +192,21 @@ def load_network(path: Path) -> torch.nn.Module:
 def load_pickled(path: Path) -> torch.nn.Module:
     """A network pickled by mace-torch. Runs code from the file: the caller vouches for it."""
     return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def load(name: str, entry: dict) -> MaceModel:
+    """A shipped checkpoint, a twin of it with weights drawn from a seed, or a foundation model."""
+    if "url" in entry:  # pickled by its makers, loaded by name once its SHA-256 is right
+        path = fetch(entry["file"], entry["url"], entry.get("sha256"))
+        return MaceModel(load_pickled(path), name, entry.get("head"))
+    path = DATA / entry["file"]
+    if "seed" in entry:
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return MaceModel(build_network(card, entry["seed"]), name)
+    return MaceModel(load_network(check(path, entry["sha256"])), name)
+
+
+def from_file(path: Path) -> MaceModel:
+    """A MACE in safetensors with its card, or a pickled one, which the caller vouches for."""
+    load_any = load_network if path.suffix == ".safetensors" else load_pickled
+    return MaceModel(load_any(path), path.stem)

@@ -1,0 +1,103 @@
+"""SevenNet: invariant node features after the last gate, input of `reduce_hidden_to_energy`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import sevenn
+import torch
+from ase import Atoms
+from e3nn.o3 import Irreps
+from sevenn.atom_graph_data import AtomGraphData
+from sevenn.checkpoint import SevenNetCheckpoint
+from sevenn.nn.sequential import AtomGraphSequential
+from sevenn.train.dataload import unlabeled_atoms_to_graph
+from torch_geometric.data import Batch
+
+from ..resources import check
+from .base import padded_cell, recorded, refuse_elements, weights_fingerprint
+
+
+class SevenNetModel:
+    """Latent features of a SevenNet, on the energy path only.
+
+    An isolated atom is accepted, as SevenNet itself does: its messages are zero and its features
+    those that self-connections make of its element.
+
+    Parameters
+    ----------
+    network
+        A network that `sevenn` has built; its force output is taken off.
+    name
+        Name shown in tables.
+    modal
+        Which modality (level of theory) of a multi-fidelity network.
+    """
+
+    def __init__(self, network: AtomGraphSequential, name: str, modal: str | None = None) -> None:
+        network.delete_module_by_key("force_output")
+        network.set_is_batch_data(True)
+        self.name = name
+        self.network = network.eval()
+        self.modal = modal
+        self.fingerprint = weights_fingerprint(network)
+        self.dtype = next(network.parameters()).dtype
+        self.inputs = {"last": network.reduce_hidden_to_energy.linear}
+        gates = [m.gate for key, m in network.named_children() if key.endswith("equivariant_gate")]
+        self.outputs = {f"interaction-{i}": gate for i, gate in enumerate(gates, start=1)}
+        self.scalars = {
+            name: n_leading_scalars(gate.irreps_out) for name, gate in self.outputs.items()
+        }
+        self.widths = {
+            "backbone": self.scalars[f"interaction-{len(gates)}"],
+            "last": network.reduce_hidden_to_energy.linear.irreps_in.dim,
+            **self.scalars,
+        }
+
+    def prepare(self, atoms: Atoms) -> AtomGraphData:
+        """SevenNet's own graph. A cell that is not periodic all around gets vacuum instead.
+
+        SevenNet's own replacement of the cell vectors of a slab assumes the slab to lie flat.
+        """
+        refuse_elements(atoms, np.array(list(self.network.type_map)), self.name)
+        cell = padded_cell(atoms, 2 * self.network.cutoff)
+        bare = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
+        arrays = unlabeled_atoms_to_graph(bare, self.network.cutoff)
+        vectors = torch.from_numpy(arrays["edge_vec"]).to(self.dtype)
+        graph = AtomGraphData.from_numpy_dict(arrays)
+        graph.edge_vec = vectors
+        if self.modal:
+            graph.data_modality = self.modal
+        return graph
+
+    def size(self, graph: AtomGraphData) -> int:
+        """Directed edges."""
+        return graph.edge_index.shape[1]
+
+    def features(self, graphs: Sequence[AtomGraphData]) -> dict[str, np.ndarray]:
+        """Read the invariants of all layers off one forward pass."""
+        with torch.no_grad(), recorded(self.inputs, self.outputs) as found:
+            self.network(Batch.from_data_list(list(graphs)))
+        layers = {name: found[name][:, :n].cpu().numpy() for name, n in self.scalars.items()}
+        return {
+            "backbone": layers[f"interaction-{len(layers)}"],
+            "last": found["last"].cpu().numpy(),
+            **layers,
+        }
+
+
+def n_leading_scalars(irreps: Irreps) -> int:
+    """Number of even scalars, which come first."""
+    first = irreps[0]
+    if str(first.ir) != "0e" or irreps.count("0e") != first.mul:
+        raise ValueError(f"{irreps}: scalars do not come first")
+    return first.mul
+
+
+def load(name: str, entry: dict) -> SevenNetModel:
+    """A checkpoint of the sevenn package, pickled there and checked before it is read."""
+    path = Path(sevenn.__file__).parent / "pretrained_potentials" / entry["file"]
+    network = SevenNetCheckpoint(check(path, entry["sha256"])).build_model()
+    return SevenNetModel(network, name, entry.get("modal"))

@@ -1,0 +1,149 @@
+"""What the adapter of every family must prove, for any model behind the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+
+from umlip_latents.analysis import rotated, translated
+from umlip_latents.models.base import LAYERS, LatentModel, Unsupported
+
+
+def specimens() -> list[Atoms]:
+    """Salt, semiconductor, metal, molecule and slab, distorted: no symmetry hides an error."""
+    found = [
+        bulk("NaCl", "rocksalt", a=5.64, cubic=True),
+        bulk("Si", cubic=True),
+        bulk("Cu", cubic=True),
+        molecule("CH3CH2OH"),
+        fcc111("Al", (2, 2, 2), vacuum=8),
+    ]
+    rng = np.random.default_rng(4)
+    for atoms in found:
+        atoms.positions += rng.normal(0, 0.08, atoms.positions.shape)
+    return found
+
+
+def latents(model: LatentModel, structures: Sequence[Atoms]) -> dict[str, np.ndarray]:
+    """Both layers, in one batch."""
+    return model.features([model.prepare(atoms) for atoms in structures])
+
+
+def deviation(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest absolute deviation over the largest absolute value."""
+    assert found.shape == expected.shape
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def check_same(model, changed, structures, order=None, tolerance=1e-4) -> None:
+    """The features of `changed` are those of `structures`, its atoms taken in `order`."""
+    reference, found = latents(model, structures), latents(model, changed)
+    for layer in LAYERS:
+        expected = reference[layer] if order is None else reference[layer][order]
+        assert deviation(found[layer], expected) < tolerance, layer
+
+
+def check_widths(model: LatentModel, structures: Sequence[Atoms]) -> None:
+    """Finite arrays of the promised width, one row an atom, that differ from atom to atom."""
+    found = latents(model, structures)
+    for layer in LAYERS:
+        assert found[layer].shape == (sum(map(len, structures)), model.widths[layer])
+        assert np.isfinite(found[layer]).all()
+        assert found[layer].std(axis=0).max() > 0
+
+
+def check_rotation(model, structures, tolerance=1e-4) -> None:
+    """Turning a structure with its cell changes nothing."""
+    rng = np.random.default_rng(0)
+    check_same(model, [rotated(a, rng) for a in structures], structures, tolerance=tolerance)
+
+
+def check_translation(model, structures, tolerance=1e-4) -> None:
+    """Shifting a structure changes nothing."""
+    rng = np.random.default_rng(1)
+    check_same(model, [translated(a, rng) for a in structures], structures, tolerance=tolerance)
+
+
+def check_permutation(model, structures, tolerance=1e-4) -> None:
+    """Reordering the atoms reorders the rows."""
+    rng = np.random.default_rng(2)
+    orders = [rng.permutation(len(a)) for a in structures]
+    starts = np.cumsum([0, *map(len, structures)])[:-1]
+    changed = [a[order] for a, order in zip(structures, orders, strict=True)]
+    rows = np.concatenate([s + order for s, order in zip(starts, orders, strict=True)])
+    check_same(model, changed, structures, rows, tolerance)
+
+
+def check_supercell(model, structures, tolerance=1e-4) -> None:
+    """Doubling a crystal along each of its periodic directions repeats the rows."""
+    for atoms in structures:
+        repeats = np.where(atoms.pbc, 2, 1)
+        rows = np.tile(np.arange(len(atoms)), int(repeats.prod()))
+        check_same(model, [atoms.repeat(repeats)], [atoms], rows, tolerance)
+
+
+def check_slab(model, tolerance=1e-4) -> None:
+    """Across its vacuum a slab sees no image of itself, however thin the vacuum of the input."""
+    slab = fcc111("Al", (2, 2, 2), vacuum=8)
+    tight = slab.copy()
+    tight.center(vacuum=0.5, axis=2)
+    check_same(model, [tight], [slab], tolerance=tolerance)
+
+
+def check_batch(model, structures, tolerance=1e-5) -> None:
+    """The same result alone and in a batch."""
+    together = latents(model, structures)
+    alone = [latents(model, [atoms]) for atoms in structures]
+    for layer in LAYERS:
+        expected = np.concatenate([part[layer] for part in alone])
+        assert deviation(together[layer], expected) < tolerance, layer
+
+
+def check_geometry(model, structures) -> None:
+    """Strain changes the features well above the noise."""
+    strained = [a.copy() for a in structures]
+    for atoms in strained:
+        atoms.set_cell(atoms.cell * 1.05)
+        atoms.positions *= 1.05
+    one, other = latents(model, structures), latents(model, strained)
+    for layer in LAYERS:
+        assert deviation(other[layer], one[layer]) > 1e-3, layer
+
+
+def check_precision(single, double, structures, tolerance=1e-4) -> None:
+    """The same weights in single and in double precision agree."""
+    one, other = latents(single, structures), latents(double, structures)
+    for layer in LAYERS:
+        assert one[layer].dtype == np.float32
+        assert other[layer].dtype == np.float64
+        assert deviation(one[layer], other[layer]) < tolerance, layer
+
+
+def check_readout(model, structures, weight, bias, energies, tolerance=1e-5) -> None:
+    """The final linear map on the last layer gives the library's atomic energies."""
+    found = latents(model, structures)["last"] @ np.ravel(weight) + np.ravel(bias)
+    assert deviation(found, np.ravel(energies)) < tolerance
+
+
+def check_refusal(model: LatentModel, symbol: str) -> None:
+    """An element that the model does not know is named."""
+    with pytest.raises(Unsupported, match=symbol):
+        model.prepare(Atoms(f"H{symbol}", [(0, 0, 0), (0, 0, 1.8)]))
+
+
+def lonely() -> Atoms:
+    """A salt molecule and an atom far from everything."""
+    positions = [(0, 0, 0), (2.8, 0, 0), (12, 12, 12)]
+    return Atoms("NaClNa", positions, cell=[24] * 3, pbc=True)
+
+
+def check_isolated_accepted(model: LatentModel) -> None:
+    """An atom without neighbours has finite features, the same wherever it stands."""
+    atoms, moved = lonely(), lonely()
+    moved.positions[2] += (1, 0, -1)
+    check_widths(model, [atoms])
+    check_same(model, [moved], [atoms])
