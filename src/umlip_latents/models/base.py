@@ -103,3 +103,10 @@ def recorded(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def estimated_edges(atoms: Atoms, cell: np.ndarray, cutoff: float) -> int:
+    """Directed edges that atoms spread evenly over the cell would have."""
+    sphere = 4 / 3 * np.pi * cutoff**3
+    neighbours = len(atoms) * sphere / max(abs(np.linalg.det(cell)), sphere)
+    return int(len(atoms) * max(neighbours, 1))
