@@ -1,0 +1,85 @@
+"""MatterSim v1, an M3GNet: atom features after the last block, inputs of the readout's last maps.
+
+The readout is a gated MLP, E = (w·h + b) sigmoid(v·g + c): its two branches end in one linear map
+each, and the last layer holds the inputs of both, h and g.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ase import Atoms
+from mattersim.datasets.utils.convertor import GraphConvertor
+from mattersim.forcefield.m3gnet.m3gnet import M3Gnet
+from mattersim.forcefield.potential import Potential, batch_to_dict
+from torch_geometric.data import Batch, Data
+
+from ..resources import fetch
+from .base import Unsupported, padded_cell, refuse_elements, weights_fingerprint
+
+
+class MatterSimModel:
+    """Latent features of the M3GNet of a MatterSim potential, on the energy path only.
+
+    Parameters
+    ----------
+    network
+        The network of a `Potential`.
+    name
+        Name shown in tables.
+    """
+
+    def __init__(self, network: M3Gnet, name: str) -> None:
+        self.name = name
+        self.network = network.eval()
+        self.fingerprint = weights_fingerprint(network)
+        args = network.model_args
+        self.cutoff = args["cutoff"]
+        self.converter = GraphConvertor("m3gnet", self.cutoff, True, args["threebody_cutoff"])
+        self.species = np.arange(1, args["max_z"] + 1)
+        self.last_maps = [branch[-1].linear for branch in (network.final.g, network.final.sigma)]
+        self.widths = {
+            "backbone": network.final.g[0].linear.in_features,
+            "last": sum(linear.in_features for linear in self.last_maps),
+        }
+
+    def prepare(self, atoms: Atoms) -> Data:
+        """MatterSim's own graph, in a cell with vacuum where the structure is not periodic."""
+        refuse_elements(atoms, self.species, self.name)
+        cell = padded_cell(atoms, 2 * self.cutoff)
+        graph = self.converter.convert(Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True))
+        if len(torch.unique(graph.edge_index[0])) < len(atoms):
+            raise Unsupported(
+                f"{self.name} refuses atoms with no neighbour inside {self.cutoff:g} angstrom"
+            )
+        return graph
+
+    def size(self, graph: Data) -> int:
+        """Directed edges plus angles."""
+        return int(graph.num_bonds + graph.num_three_body)
+
+    def features(self, graphs: Sequence[Data]) -> dict[str, np.ndarray]:
+        """Read both layers off one forward pass, at the input and inside of the readout."""
+        found: dict[torch.nn.Module, torch.Tensor] = {}
+        modules = [self.network.final, *self.last_maps]
+        hooks = [
+            module.register_forward_pre_hook(lambda m, inputs: found.__setitem__(m, inputs[0]))
+            for module in modules
+        ]
+        try:
+            with torch.inference_mode():
+                self.network(batch_to_dict(Batch.from_data_list(list(graphs)), device="cpu"))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        backbone, *last = (found[module] for module in modules)
+        return {"backbone": backbone.numpy(), "last": torch.cat(last, dim=1).numpy()}
+
+
+def load(name: str, entry: dict) -> MatterSimModel:
+    """A published checkpoint, without the state of its training."""
+    path = fetch(entry["file"], entry["url"], entry.get("sha256"))
+    potential = Potential.from_checkpoint(str(path), device="cpu", load_training_state=False)
+    return MatterSimModel(potential.model, name)
