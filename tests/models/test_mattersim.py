@@ -77,6 +77,7 @@ def test_backbone_gives_the_last_layer(model):
 
 
 def test_refusals(model):
+    checks.check_refusal(model, "Po")
     checks.check_refusal(model, "Og")
     with pytest.raises(Unsupported, match="no neighbour"):
         model.prepare(checks.lonely())

@@ -15,7 +15,11 @@ from .checks import latents, specimens
 pytest.importorskip("metatrain", reason="needs the environment `pet` (metatrain)")
 
 from metatomic.torch import ModelOutput
+from metatrain.llpr import LLPRUncertaintyModel
+from metatrain.utils.architectures import get_default_hypers
+from metatrain.utils.io import load_model
 
+from umlip_latents.models.base import LAYERS
 from umlip_latents.models.pet import PetModel, load
 
 OPTIONS = {
@@ -120,9 +124,18 @@ def test_last_layer_gives_the_atomic_energies(model):
     )
 
 
-def test_precision(model, checkpoint):
-    from metatrain.utils.io import load_model
+def test_a_model_wrapped_for_its_uncertainty_has_the_same_features(model, checkpoint):
+    inner = load_model(checkpoint / "model.ckpt")
+    wrapper = LLPRUncertaintyModel(get_default_hypers("llpr")["model"], inner.dataset_info)
+    wrapper.set_wrapped_model(inner)
+    wrapped = PetModel(wrapper.eval().export(), "wrapped")
+    assert wrapped.widths == model.widths
+    one, other = latents(model, specimens()), latents(wrapped, specimens())
+    for layer in LAYERS:
+        assert np.array_equal(one[layer], other[layer])
 
+
+def test_precision(model, checkpoint):
     double = PetModel(load_model(checkpoint / "model.ckpt").to(torch.float64).export(), "double")
     checks.check_precision(model, double, specimens())
 

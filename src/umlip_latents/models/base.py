@@ -12,6 +12,8 @@ import torch
 from ase import Atoms
 
 LAYERS = ("backbone", "last")  # every model has these, some also interaction-1, interaction-2, ...
+# hydrogen to bismuth, actinium to plutonium: those of MPtrj, Alexandria and OMat24
+MATERIALS_ELEMENTS = np.r_[1:84, 89:95]
 
 
 class Unsupported(ValueError):

@@ -17,7 +17,13 @@ from mattersim.forcefield.potential import Potential, batch_to_dict
 from torch_geometric.data import Batch, Data
 
 from ..resources import fetch
-from .base import Unsupported, padded_cell, refuse_elements, weights_fingerprint
+from .base import (
+    MATERIALS_ELEMENTS,
+    Unsupported,
+    padded_cell,
+    refuse_elements,
+    weights_fingerprint,
+)
 
 
 class MatterSimModel:
@@ -38,7 +44,6 @@ class MatterSimModel:
         args = network.model_args
         self.cutoff = args["cutoff"]
         self.converter = GraphConvertor("m3gnet", self.cutoff, True, args["threebody_cutoff"])
-        self.species = np.arange(1, args["max_z"] + 1)
         self.last_maps = [branch[-1].linear for branch in (network.final.g, network.final.sigma)]
         self.widths = {
             "backbone": network.final.g[0].linear.in_features,
@@ -47,7 +52,8 @@ class MatterSimModel:
 
     def prepare(self, atoms: Atoms) -> Data:
         """MatterSim's own graph, in a cell with vacuum where the structure is not periodic."""
-        refuse_elements(atoms, self.species, self.name)
+        # the embedding has rows for all elements up to plutonium, trained or not
+        refuse_elements(atoms, MATERIALS_ELEMENTS, self.name)
         cell = padded_cell(atoms, 2 * self.cutoff)
         graph = self.converter.convert(Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True))
         if len(torch.unique(graph.edge_index[0])) < len(atoms):

@@ -20,10 +20,7 @@ from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
 from orb_models.forcefield.base import AtomGraphs, batch_graphs
 
 from ..resources import fetch
-from .base import padded_cell, refuse_elements, weights_fingerprint
-
-# the embedding has 118 rows, the training data (MPtrj, Alexandria, OMat24) these 89 elements
-SUPPORTED = np.r_[1:84, 89:95]
+from .base import MATERIALS_ELEMENTS, padded_cell, refuse_elements, weights_fingerprint
 
 
 class OrbModel:
@@ -52,7 +49,8 @@ class OrbModel:
 
     def prepare(self, atoms: Atoms) -> AtomGraphs:
         """Orb's own graph; it has no slabs, so these get a vacuum wider than twice its cutoff."""
-        refuse_elements(atoms, SUPPORTED, self.name)
+        # the embedding has rows for all elements, trained or not
+        refuse_elements(atoms, MATERIALS_ELEMENTS, self.name)
         config = self.network.system_config
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         if bare.pbc.any() and not bare.pbc.all():
