@@ -58,6 +58,22 @@ CONFIGS = {
             }
         },
     },
+    "shared": {
+        "model_id": "UMA-S-1.2.1",
+        "backbone": {
+            **BACKBONE,
+            "model": f"{UMA}.escn_moe.eSCNMDMoeBackbone",
+            "num_experts": 4,
+            "dataset_mapping": MAPPING,
+        },
+        "heads": {
+            "energyandforcehead": {
+                **HEAD,
+                "module": f"{UMA}.escn_moe.DatasetSpecificSingleHeadWrapper",
+                "dataset_names": list(TASKS),
+            }
+        },
+    },
     "esen": {
         "backbone": {
             **BACKBONE,
@@ -105,7 +121,7 @@ def checkpoints(tmp_path_factory) -> dict[str, str]:
             weights = HydraModel(**config).state_dict()
         averaged = {"n_averaged": torch.tensor(1)}
         averaged |= {f"module.{key}": value for key, value in weights.items()}
-        tasks = [task_config(t) for t in (TASKS if family == "uma" else ["omol"])]
+        tasks = [task_config(t) for t in (["omol"] if family == "esen" else TASKS)]
         target = {"_target_": "fairchem.core.models.base.HydraModel", **config}
         saved = MLIPInferenceCheckpoint(target, weights, averaged, tasks)
         torch.save(saved, folder / f"{family}.pt")
@@ -117,7 +133,7 @@ def loaded(checkpoints, family: str, task: str) -> UmaModel:
         return load(f"small-{family}", {"checkpoint": checkpoints[family], "task": task})
 
 
-@pytest.fixture(scope="module", params=["uma-omat", "uma-omol", "esen-omol"])
+@pytest.fixture(scope="module", params=["uma-omat", "uma-omol", "shared-omat", "esen-omol"])
 def model(request, checkpoints) -> UmaModel:
     return loaded(checkpoints, *request.param.split("-"))
 

@@ -21,6 +21,7 @@ from .base import (
     MATERIALS_ELEMENTS,
     Unsupported,
     padded_cell,
+    recorded,
     refuse_elements,
     weights_fingerprint,
 )
@@ -44,10 +45,12 @@ class MatterSimModel:
         args = network.model_args
         self.cutoff = args["cutoff"]
         self.converter = GraphConvertor("m3gnet", self.cutoff, True, args["threebody_cutoff"])
-        self.last_maps = [branch[-1].linear for branch in (network.final.g, network.final.sigma)]
+        readout = network.final
+        self.last_maps = {"linear": readout.g[-1].linear, "gate": readout.sigma[-1].linear}
+        self.inputs = {"backbone": readout, **self.last_maps}
         self.widths = {
-            "backbone": network.final.g[0].linear.in_features,
-            "last": sum(linear.in_features for linear in self.last_maps),
+            "backbone": readout.g[0].linear.in_features,
+            "last": sum(linear.in_features for linear in self.last_maps.values()),
         }
 
     def prepare(self, atoms: Atoms) -> Data:
@@ -68,20 +71,10 @@ class MatterSimModel:
 
     def features(self, graphs: Sequence[Data]) -> dict[str, np.ndarray]:
         """Read both layers off one forward pass, at the input and inside of the readout."""
-        found: dict[torch.nn.Module, torch.Tensor] = {}
-        modules = [self.network.final, *self.last_maps]
-        hooks = [
-            module.register_forward_pre_hook(lambda m, inputs: found.__setitem__(m, inputs[0]))
-            for module in modules
-        ]
-        try:
-            with torch.inference_mode():
-                self.network(batch_to_dict(Batch.from_data_list(list(graphs)), device="cpu"))
-        finally:
-            for hook in hooks:
-                hook.remove()
-        backbone, *last = (found[module] for module in modules)
-        return {"backbone": backbone.numpy(), "last": torch.cat(last, dim=1).numpy()}
+        with torch.inference_mode(), recorded(self.inputs, {}) as found:
+            self.network(batch_to_dict(Batch.from_data_list(list(graphs)), device="cpu"))
+        last = torch.cat([found["linear"], found["gate"]], dim=1)
+        return {"backbone": found["backbone"].numpy(), "last": last.numpy()}
 
 
 def load(name: str, entry: dict) -> MatterSimModel:

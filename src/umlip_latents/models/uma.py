@@ -17,7 +17,13 @@ from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_ba
 from fairchem.core.models.base import HydraModel
 from fairchem.core.units.mlip_unit import InferenceSettings
 
-from .base import estimated_edges, padded_cell, refuse_elements, weights_fingerprint
+from .base import (
+    estimated_edges,
+    padded_cell,
+    recorded,
+    refuse_elements,
+    weights_fingerprint,
+)
 
 # one model for structures of any composition, in single precision, and nothing but the energy
 SETTINGS = InferenceSettings(
@@ -78,22 +84,11 @@ class UmaModel:
 
     def features(self, graphs: Sequence[AtomicData]) -> dict[str, np.ndarray]:
         """Read both layers off one forward pass."""
-        found: dict[str, torch.Tensor] = {}
-        hooks = [
-            self.backbone.register_forward_hook(
-                lambda module, inputs, output: found.update(backbone=output["node_embedding"][:, 0])
-            ),
-            self.last_map.register_forward_pre_hook(
-                lambda module, inputs: found.update(last=inputs[0])
-            ),
-        ]
-        try:
-            with torch.no_grad():
-                self.network(atomicdata_list_to_batch(list(graphs)))
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return {layer: found[layer].flatten(1).numpy() for layer in ("backbone", "last")}
+        inputs, outputs = {"last": self.last_map}, {"embedding": self.backbone}
+        with torch.no_grad(), recorded(inputs, outputs) as found:
+            self.network(atomicdata_list_to_batch(list(graphs)))
+        invariant = found["embedding"]["node_embedding"][:, 0]
+        return {"backbone": invariant.numpy(), "last": found["last"].numpy()}
 
 
 def known_elements(network: HydraModel, task: str) -> np.ndarray:
