@@ -12,6 +12,8 @@ import torch
 from ase import Atoms
 
 LAYERS = ("backbone", "last")  # every model has these, some also interaction-1, interaction-2, ...
+# hydrogen to bismuth, actinium to plutonium: those of MPtrj, Alexandria and OMat24
+MATERIALS_ELEMENTS = np.r_[1:84, 89:95]
 
 
 class Unsupported(ValueError):
@@ -103,3 +105,10 @@ def recorded(
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def estimated_edges(atoms: Atoms, cell: np.ndarray, cutoff: float) -> int:
+    """Directed edges that atoms spread evenly over the cell would have."""
+    sphere = 4 / 3 * np.pi * cutoff**3
+    neighbours = len(atoms) * sphere / max(abs(np.linalg.det(cell)), sphere)
+    return int(len(atoms) * max(neighbours, 1))

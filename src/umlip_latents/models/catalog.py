@@ -23,6 +23,12 @@ FAMILIES = {
     "CHGNet": "chgnet",
     "MACE": "mace",
     "SevenNet": "sevennet",
+    "PET": "pet",
+    "UMA": "uma",
+    "DPA-3": "deepmd",
+    "Orb": "orb",
+    "MatterSim": "mattersim",
+    "SOAP": "soap",
     "baseline": "baselines",
 }
 # the module that reads a file, by the ending; it has `from_file(path)`

@@ -1,0 +1,84 @@
+"""MatterSim v1, an M3GNet: atom features after the last block, inputs of the readout's last maps.
+
+The readout is a gated MLP, E = (w·h + b) sigmoid(v·g + c): its two branches end in one linear map
+each, and the last layer holds the inputs of both, h and g.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ase import Atoms
+from mattersim.datasets.utils.convertor import GraphConvertor
+from mattersim.forcefield.m3gnet.m3gnet import M3Gnet
+from mattersim.forcefield.potential import Potential, batch_to_dict
+from torch_geometric.data import Batch, Data
+
+from ..resources import fetch
+from .base import (
+    MATERIALS_ELEMENTS,
+    Unsupported,
+    padded_cell,
+    recorded,
+    refuse_elements,
+    weights_fingerprint,
+)
+
+
+class MatterSimModel:
+    """Latent features of the M3GNet of a MatterSim potential, on the energy path only.
+
+    Parameters
+    ----------
+    network
+        The network of a `Potential`.
+    name
+        Name shown in tables.
+    """
+
+    def __init__(self, network: M3Gnet, name: str) -> None:
+        self.name = name
+        self.network = network.eval()
+        self.fingerprint = weights_fingerprint(network)
+        args = network.model_args
+        self.cutoff = args["cutoff"]
+        self.converter = GraphConvertor("m3gnet", self.cutoff, True, args["threebody_cutoff"])
+        readout = network.final
+        self.last_maps = {"linear": readout.g[-1].linear, "gate": readout.sigma[-1].linear}
+        self.inputs = {"backbone": readout, **self.last_maps}
+        self.widths = {
+            "backbone": readout.g[0].linear.in_features,
+            "last": sum(linear.in_features for linear in self.last_maps.values()),
+        }
+
+    def prepare(self, atoms: Atoms) -> Data:
+        """MatterSim's own graph, in a cell with vacuum where the structure is not periodic."""
+        # the embedding has rows for all elements up to plutonium, trained or not
+        refuse_elements(atoms, MATERIALS_ELEMENTS, self.name)
+        cell = padded_cell(atoms, 2 * self.cutoff)
+        graph = self.converter.convert(Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True))
+        if len(torch.unique(graph.edge_index[0])) < len(atoms):
+            raise Unsupported(
+                f"{self.name} refuses atoms with no neighbour inside {self.cutoff:g} angstrom"
+            )
+        return graph
+
+    def size(self, graph: Data) -> int:
+        """Directed edges plus angles."""
+        return int(graph.num_bonds + graph.num_three_body)
+
+    def features(self, graphs: Sequence[Data]) -> dict[str, np.ndarray]:
+        """Read both layers off one forward pass, at the input and inside of the readout."""
+        with torch.inference_mode(), recorded(self.inputs, {}) as found:
+            self.network(batch_to_dict(Batch.from_data_list(list(graphs)), device="cpu"))
+        last = torch.cat([found["linear"], found["gate"]], dim=1)
+        return {"backbone": found["backbone"].numpy(), "last": last.numpy()}
+
+
+def load(name: str, entry: dict) -> MatterSimModel:
+    """A published checkpoint, without the state of its training."""
+    path = fetch(entry["file"], entry["url"], entry.get("sha256"))
+    potential = Potential.from_checkpoint(str(path), device="cpu", load_training_state=False)
+    return MatterSimModel(potential.model, name)

@@ -1,0 +1,78 @@
+"""Orb v3: node features after the last message passing, hidden layer of the energy head.
+
+Orb averages the node features of a structure before its energy head. The last layer of an atom is
+therefore the head's hidden activation for that atom's node features alone, and the final linear map
+gives the library's energy per atom exactly where all atoms are translates of one another.
+
+Edges carry spherical harmonics that a plain MLP mixes: Orb learns rotational invariance from data,
+its features are not invariant by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ase import Atoms
+from orb_models.forcefield import pretrained
+from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
+from orb_models.forcefield.base import AtomGraphs, batch_graphs
+
+from ..resources import fetch
+from .base import MATERIALS_ELEMENTS, padded_cell, refuse_elements, weights_fingerprint
+
+
+class OrbModel:
+    """Latent features of an Orb regressor, on the energy path only.
+
+    Parameters
+    ----------
+    network
+        A direct or conservative regressor of `orb_models` with an energy head.
+    name
+        Name shown in tables.
+    """
+
+    def __init__(self, network: torch.nn.Module, name: str) -> None:
+        self.name = name
+        self.network = network.eval()
+        self.fingerprint = weights_fingerprint(network)
+        self.dtype = next(network.parameters()).dtype
+        readout = network.heads["energy"].mlp
+        linear = [i for i, m in enumerate(readout) if isinstance(m, torch.nn.Linear)]
+        self.hidden = readout[: linear[-1]]
+        self.widths = {
+            "backbone": readout[linear[0]].in_features,
+            "last": readout[linear[-1]].in_features,
+        }
+
+    def prepare(self, atoms: Atoms) -> AtomGraphs:
+        """Orb's own graph; it has no slabs, so these get a vacuum wider than twice its cutoff."""
+        # the embedding has rows for all elements, trained or not
+        refuse_elements(atoms, MATERIALS_ELEMENTS, self.name)
+        config = self.network.system_config
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        if bare.pbc.any() and not bare.pbc.all():
+            bare = Atoms(bare, cell=padded_cell(bare, 2 * config.radius), pbc=True)
+        return ase_atoms_to_atom_graphs(
+            bare, config, output_dtype=self.dtype, graph_construction_dtype=self.dtype
+        )
+
+    def size(self, graph: AtomGraphs) -> int:
+        """Directed edges."""
+        return len(graph.senders)
+
+    def features(self, graphs: Sequence[AtomGraphs]) -> dict[str, np.ndarray]:
+        """The message passing network, then the energy head up to its last linear map."""
+        with torch.inference_mode():
+            nodes = self.network.model(batch_graphs(list(graphs)))["node_features"]
+            return {"backbone": nodes.numpy(), "last": self.hidden(nodes).numpy()}
+
+
+def load(name: str, entry: dict) -> OrbModel:
+    """A published checkpoint, built by the function of `orb_models` that has its architecture."""
+    path = fetch(entry["file"], entry["url"], entry.get("sha256"))
+    build = pretrained.ORB_PRETRAINED_MODELS[name]
+    network = build(str(path), device="cpu", precision="float32-highest", compile=False)
+    return OrbModel(network, name)

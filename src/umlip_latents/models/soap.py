@@ -1,0 +1,95 @@
+r"""SOAP power spectra of three weighted atomic densities, as a reference point without learning.
+
+.. math::
+    \rho^k_i(\mathbf r)
+    &= \sum_j w_k(Z_j) f(r_{ij}) \exp(-|\mathbf r - \mathbf r_{ij}|^2 / 2\sigma^2)
+    = \sum_{nlm} c^k_{i,nlm} g_n(r) Y_{lm}(\hat{\mathbf r}) \\
+    p^k_{i,nn'l} &= \pi \sqrt{8 / (2l + 1)} \sum_m c^k_{i,nlm} c^k_{i,n'lm}
+
+The densities count the atoms, w = 1, weigh them by nuclear charge, w = sqrt(Z / 40), and by
+covalent radius, w = R / 1.4 angstrom, so that the width does not grow with the number of elements
+(Bartók et al. 2013; Darby et al. 2022, their mode mu = 2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+from dscribe.descriptors import SOAP
+
+from .base import LAYERS, estimated_edges, padded_cell, refuse_elements
+
+SUPPORTED = np.arange(1, 97)  # the elements that have a covalent radius
+WEIGHTS = {
+    "count": np.ones(len(SUPPORTED)),
+    "charge": np.sqrt(SUPPORTED / 40),
+    "radius": covalent_radii[SUPPORTED] / 1.4,
+}
+CUTOFF = 5.0
+HYPERPARAMETERS = {
+    "r_cut": CUTOFF,
+    "n_max": 6,
+    "l_max": 4,
+    "sigma": 0.5,
+    "rbf": "gto",
+    "weighting": {"function": "poly", "r0": CUTOFF, "c": 1.0, "m": 1.0},
+}
+
+
+class SoapModel:
+    """Power spectra behind the interface of a model: backbone and last layer are the same.
+
+    Parameters
+    ----------
+    name
+        Name shown in tables.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        definition = [HYPERPARAMETERS, {k: w.tolist() for k, w in WEIGHTS.items()}]
+        text = json.dumps([version("dscribe"), *definition])
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        self.spectra = [
+            SOAP(
+                species=SUPPORTED.tolist(),
+                periodic=True,
+                dtype="float32",
+                compression={
+                    "mode": "mu2",
+                    "species_weighting": dict(zip(SUPPORTED.tolist(), w.tolist(), strict=True)),
+                },
+                **HYPERPARAMETERS,
+            )
+            for w in WEIGHTS.values()
+        ]
+        width = sum(s.get_number_of_features() for s in self.spectra)
+        self.widths = dict.fromkeys(LAYERS, width)
+
+    def prepare(self, atoms: Atoms) -> Atoms:
+        """The structure in a cell with vacuum where it is not periodic."""
+        refuse_elements(atoms, SUPPORTED, self.name)
+        cell = padded_cell(atoms, 2 * CUTOFF)
+        return Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
+
+    def size(self, graph: Atoms) -> int:
+        """Edges, estimated from the density."""
+        return estimated_edges(graph, graph.cell.array, CUTOFF)
+
+    def features(self, graphs: Sequence[Atoms]) -> dict[str, np.ndarray]:
+        """The three spectra of every atom, side by side."""
+        spectra = np.concatenate(
+            [np.concatenate([s.create(atoms) for s in self.spectra], axis=1) for atoms in graphs]
+        )
+        return dict.fromkeys(LAYERS, spectra)
+
+
+def load(name: str, entry: dict) -> SoapModel:
+    """Nothing to fetch: the definition is in this file."""
+    return SoapModel(name)

@@ -1,0 +1,109 @@
+"""UMA and eSEN of fairchem: l = 0 part of the node embedding, input of the energy head's last map.
+
+A task steers UMA from its first layer on, through an embedding and the mixture of its experts:
+every task of a checkpoint is a model of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ase import Atoms
+from fairchem.core import pretrained_mlip
+from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
+from fairchem.core.models.base import HydraModel
+from fairchem.core.units.mlip_unit import InferenceSettings
+
+from .base import (
+    estimated_edges,
+    padded_cell,
+    recorded,
+    refuse_elements,
+    weights_fingerprint,
+)
+
+# one model for structures of any composition, in single precision, and nothing but the energy
+SETTINGS = InferenceSettings(
+    activation_checkpointing=False, merge_mole=False, auto_add_default_untrained_tasks=False
+)
+
+
+class UmaModel:
+    """Latent features of a fairchem model with an eSCN-MD backbone, on the energy path only.
+
+    Parameters
+    ----------
+    network
+        Backbone and heads.
+    task
+        One of the network's data sets, such as ``omat``.
+    name
+        Name shown in tables.
+    """
+
+    def __init__(self, network: HydraModel, task: str, name: str) -> None:
+        self.name = name
+        self.task = task
+        self.network = network.eval()
+        mark = f"{weights_fingerprint(network)} {task}"
+        self.fingerprint = hashlib.sha256(mark.encode()).hexdigest()
+        self.dtype = next(network.parameters()).dtype
+        self.backbone = network.backbone
+        self.species = known_elements(network, task)
+        gradients = self.backbone.regress_config
+        gradients.forces = gradients.stress = gradients.hessian = False
+        heads = network.output_heads.modules()
+        readout = next(head.energy_block for head in heads if hasattr(head, "energy_block"))
+        self.last_map = [m for m in readout.modules() if hasattr(m, "in_features")][-1]
+        self.widths = {
+            "backbone": self.backbone.sphere_channels,
+            "last": self.last_map.in_features,
+        }
+
+    def prepare(self, atoms: Atoms) -> AtomicData:
+        """Positions and cell, with vacuum where a structure is not periodic; neutral, spin paired.
+
+        The edges are found by the network itself.
+        """
+        refuse_elements(atoms, self.species, self.name)
+        cell = padded_cell(atoms, 2 * self.backbone.cutoff)
+        bare = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
+        # what fairchem's calculator takes where nothing is said: the multiplicity counts for omol
+        bare.info = {"charge": 0, "spin": 1 if self.task == "omol" else 0}
+        return AtomicData.from_ase(
+            bare, task_name=self.task, r_data_keys=["charge", "spin"], target_dtype=self.dtype
+        )
+
+    def size(self, graph: AtomicData) -> int:
+        """Directed edges, estimated from the density."""
+        atoms = Atoms(graph.atomic_numbers.numpy())
+        return estimated_edges(atoms, graph.cell[0].numpy(), self.backbone.cutoff)
+
+    def features(self, graphs: Sequence[AtomicData]) -> dict[str, np.ndarray]:
+        """Read both layers off one forward pass."""
+        inputs, outputs = {"last": self.last_map}, {"embedding": self.backbone}
+        with torch.no_grad(), recorded(inputs, outputs) as found:
+            self.network(atomicdata_list_to_batch(list(graphs)))
+        invariant = found["embedding"]["node_embedding"][:, 0]
+        return {"backbone": invariant.numpy(), "last": found["last"].numpy()}
+
+
+def known_elements(network: HydraModel, task: str) -> np.ndarray:
+    """Atomic numbers to which the task's energy has a reference, which it fits to its data."""
+    references = [
+        t.element_references.element_references
+        for t in network.tasks.values()
+        if t.property == "energy" and task in t.datasets and t.element_references is not None
+    ]
+    if references:
+        return references[0].flatten().nonzero().numpy().ravel()
+    return np.arange(1, network.backbone.max_num_elements)
+
+
+def load(name: str, entry: dict) -> UmaModel:
+    """A published checkpoint, which fairchem fetches with its reader's Hugging Face account."""
+    unit = pretrained_mlip.get_predict_unit(entry["checkpoint"], SETTINGS, device="cpu")
+    return UmaModel(unit.model.module, entry["task"], name)

@@ -1,0 +1,92 @@
+"""MatterSim: a narrow M3GNet with random weights."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+
+from umlip_latents.models.base import Unsupported
+
+from . import checks
+from .checks import latents, specimens
+
+pytest.importorskip("mattersim", reason="needs the environment `mattersim` (mattersim)")
+
+from mattersim.forcefield.m3gnet.m3gnet import M3Gnet
+from mattersim.forcefield.potential import Potential, batch_to_dict
+from torch_geometric.data import Batch
+
+from umlip_latents.models.mattersim import MatterSimModel, load
+
+
+def network() -> M3Gnet:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return M3Gnet(num_blocks=2, units=16, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def model() -> MatterSimModel:
+    return MatterSimModel(network(), "small-m3gnet")
+
+
+def test_widths(model):
+    assert model.widths == {"backbone": 16, "last": 32}
+    checks.check_widths(model, specimens())
+
+
+@pytest.mark.parametrize(
+    "name", ["rotation", "translation", "permutation", "supercell", "batch", "geometry"]
+)
+def test_common_checks(model, name):
+    getattr(checks, f"check_{name}")(model, specimens())
+
+
+def test_slab(model):
+    checks.check_slab(model)
+
+
+def library_energies(model, structures) -> torch.Tensor:
+    """Energies of structures, with the scale and the elements' energies that the library adds."""
+    batch = Batch.from_data_list([model.prepare(a) for a in structures])
+    with torch.no_grad():
+        return model.network(batch_to_dict(batch, device="cpu"))
+
+
+def test_last_layer_gives_the_energies(model):
+    """The library gives sums over atoms: of one-atom cells and of whole structures."""
+    structures = [bulk("Cu"), bulk("Al"), bulk("Na"), *specimens()]
+    ends = np.cumsum([len(a) for a in structures])[:-1]
+    last = torch.tensor(latents(model, structures)["last"])
+    linear, gate = model.last_maps.values()
+    with torch.no_grad():
+        h, g = last.split([linear.in_features, gate.in_features], dim=1)
+        atomic = (linear(h) * torch.sigmoid(gate(g))).numpy()[:, 0]
+    totals = np.array([part.sum() for part in np.split(atomic, ends)])
+    assert checks.deviation(totals, library_energies(model, structures).numpy()) < 1e-5
+
+
+def test_backbone_gives_the_last_layer(model):
+    found = latents(model, specimens())
+    backbone = torch.tensor(found["backbone"])
+    readout = model.network.final
+    with torch.no_grad():
+        hidden = [branch[:-1](backbone) for branch in (readout.g, readout.sigma)]
+    assert checks.deviation(torch.cat(hidden, dim=1).numpy(), found["last"]) < 1e-5
+
+
+def test_refusals(model):
+    checks.check_refusal(model, "Po")
+    checks.check_refusal(model, "Og")
+    with pytest.raises(Unsupported, match="no neighbour"):
+        model.prepare(checks.lonely())
+    with pytest.raises(Unsupported, match="no neighbour"):
+        model.prepare(Atoms("Na"))
+
+
+def test_load_takes_a_checkpoint_of_the_library(model, tmp_path, monkeypatch):
+    Potential(network(), device="cpu").save(str(tmp_path / "model.pth"))
+    monkeypatch.setattr("umlip_latents.models.mattersim.fetch", lambda file, *_: tmp_path / file)
+    found = load("again", {"file": "model.pth", "url": "https://example.org/model.pth"})
+    assert found.fingerprint == model.fingerprint

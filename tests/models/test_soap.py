@@ -1,0 +1,63 @@
+"""SOAP power spectra."""
+
+import numpy as np
+import pytest
+
+from . import checks
+from .checks import deviation, latents, specimens
+
+pytest.importorskip("dscribe", reason="needs the environment `soap` (dscribe)")
+
+from dscribe.descriptors import SOAP
+
+from umlip_latents.models.soap import HYPERPARAMETERS, load
+from umlip_latents.resources import registry
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load("soap", registry("models")["soap"])
+
+
+def test_widths(model):
+    assert model.widths == registry("models")["soap"]["widths"]
+    checks.check_widths(model, specimens())
+
+
+@pytest.mark.parametrize(
+    "name", ["rotation", "translation", "permutation", "supercell", "batch", "geometry"]
+)
+def test_common_checks(model, name):
+    getattr(checks, f"check_{name}")(model, specimens())
+
+
+def test_slab(model):
+    checks.check_slab(model)
+
+
+def test_the_counting_density_is_that_of_one_species(model):
+    plain = SOAP(species=[1], periodic=True, **HYPERPARAMETERS)
+    width = plain.get_number_of_features()
+    for atoms in specimens():
+        same = model.prepare(atoms)
+        same.numbers[:] = 1
+        found = latents(model, [atoms])["backbone"]
+        assert deviation(found[:, :width], plain.create(same)) < 1e-5
+
+
+def test_elements_scale_the_weighted_densities(model):
+    copper = specimens()[2]
+    silver = copper.copy()
+    silver.numbers[:] = 47
+    one, other = (np.split(latents(model, [a])["last"], 3, axis=1) for a in (copper, silver))
+    assert deviation(other[0], one[0]) < 1e-6
+    assert deviation(other[1], one[1] * 47 / 29) < 1e-5
+    assert deviation(other[2], one[2]) > 0.1
+
+
+def test_refusals(model):
+    checks.check_refusal(model, "Og")
+
+
+def test_isolated_atoms(model):
+    checks.check_isolated_accepted(model)
