@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from .provenance import provenance
-from .resources import DATA, PACKAGE, InputError, registry
+from .resources import DATA, PACKAGE, InputError
 
 ROOT = PACKAGE.parents[1]
 REFERENCE = DATA / "reference-results" / "full"
@@ -197,7 +197,9 @@ def findings_table(results: Path) -> str:
 
 
 def models_table() -> str:
-    """The catalogue."""
+    """The catalogue, without what installed packages add."""
+    from .models.catalog import list_models
+
     rows = [
         (
             f"`{name}`",
@@ -210,7 +212,8 @@ def models_table() -> str:
             citation(entry["citation"]),
             "yes" if entry["offline"] else "no",
         )
-        for name, entry in registry("models").items()
+        for name, entry in list_models().items()
+        if "entry_point" not in entry
     ]
     header = (
         "name",

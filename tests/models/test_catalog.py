@@ -21,7 +21,7 @@ from .test_adapters import mace_energies
 
 
 def test_every_entry_is_complete():
-    for name, entry in registry("models").items():
+    for name, entry in list_models().items():
         for key in ("training_data", "functional", "licence", "description"):
             assert entry[key], (name, key)
         assert entry["family"] in FAMILIES
@@ -34,7 +34,7 @@ def test_every_entry_is_complete():
 
 def test_every_citation_is_in_the_references():
     text = (DATA.parent / "book" / "references.bib").read_text(encoding="utf-8")
-    for name, entry in registry("models").items():
+    for name, entry in list_models().items():
         assert not entry["citation"] or f"{{{entry['citation']}," in text, name
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import json
 import os
 import re
 import sys
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
 from ..environments import CURRENT, RemoteModel
-from ..resources import InputError, fetch, registry, sha256
+from ..resources import DATA, InputError, fetch, registry, sha256
 from .base import LatentModel
 
 # the module of each family, which has `load(name, entry)`; imported when it is needed
@@ -40,8 +42,8 @@ PROTOCOL = ("name", "fingerprint", "widths", "prepare", "size", "features")
 def list_models() -> dict[str, dict]:
     """The named models: family, training data, functional, widths, licence, citation.
 
-    Those of the catalogue, and those that installed packages register under the entry point group
-    ``umlip_latents.models``.
+    Those of the catalogue, the shipped ones by their cards, and those that installed packages
+    register under the entry point group ``umlip_latents.models``.
     """
     found = {
         point.name: {
@@ -52,7 +54,29 @@ def list_models() -> dict[str, dict]:
         }
         for point in entry_points(group=ENTRY_POINTS)
     }
-    return {**registry("models"), **{k: v for k, v in found.items() if k not in registry("models")}}
+    return found | shipped() | registry("models")
+
+
+@cache
+def shipped() -> dict[str, dict]:
+    """The MACE models that were trained for the book."""
+    entries = {}
+    for path in sorted((DATA / "checkpoints").glob("*.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        entries[card["name"]] = {
+            "family": "MACE",
+            "description": card["recipe"]["description"],
+            "training_data": f"public samples, {card['n_structures']['training']}",
+            "functional": "PBE / PBE+U",
+            "parameters": card["parameters"],
+            "widths": card["widths"],
+            "licence": "MIT",
+            "citation": "Batatia2022",
+            "offline": True,
+            "file": f"checkpoints/{path.stem}.safetensors",
+            "sha256": card["sha256"],
+        }
+    return entries
 
 
 def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | RemoteModel:

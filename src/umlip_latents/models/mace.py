@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ..resources import DATA, InputError, check, fetch
-from .base import recorded, refuse_elements, weights_fingerprint
+from ..resources import DATA, InputError, check, fetch, sha256
+from .base import LAYERS, recorded, refuse_elements, weights_fingerprint
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
@@ -135,7 +135,7 @@ def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
     """Write ``path`` (safetensors) and its JSON card, from which `load_network` rebuilds it.
 
     The card's ``architecture`` is mace-torch's own description of the network with classes by
-    name; everything else in `card` is kept as it is.
+    name; next to it and what is in `card` stand ``parameters``, ``widths`` and the ``sha256``.
     """
     architecture = {}
     for key, value in extract_config_mace_model(network).items():
@@ -155,7 +155,14 @@ def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
     save_safetensors(state, temporary)
     temporary.replace(path)
     temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps({**card, "architecture": architecture}, indent=1) + "\n")
+    widths = MaceModel(network, path.stem).widths
+    found = {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "widths": {layer: widths[layer] for layer in LAYERS},
+        "sha256": sha256(path),
+        "architecture": architecture,
+    }
+    temporary.write_text(json.dumps({**card, **found}, indent=1) + "\n")
     temporary.replace(path.with_suffix(".json"))
 
 
