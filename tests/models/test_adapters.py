@@ -5,6 +5,7 @@ The suite runs on the networks that this Python can run: in an environment of it
 """
 
 import copy
+from functools import cache
 
 import numpy as np
 import pytest
@@ -70,26 +71,31 @@ def mace_energies(model: LatentModel, structures: list[Atoms]) -> tuple[np.ndarr
     return mine, out - isolated
 
 
-def sevennet_energies(model: LatentModel, structures: list[Atoms]) -> tuple[np.ndarray, np.ndarray]:
-    """One map without bias, rescaled; the library's calculator adds a shift for each element."""
+@cache
+def sevennet_library(name: str) -> tuple:
+    """SevenNet's own calculator of a model; shift and scale by atomic number."""
     from sevenn.calculator import SevenNetCalculator
     from sevenn.util import load_checkpoint
 
-    entry = HERE[model.name]
+    modal = HERE[name].get("modal")
+    checkpoint = load_checkpoint("7net-mf-0" if modal else name)
+    shift, scale = checkpoint.config["shift"], checkpoint.config["scale"]
+    calculator = SevenNetCalculator(checkpoint.build_model(), "model_instance", "cpu", modal)
+    return calculator, np.array(shift[modal] if modal else shift), np.array(scale)
+
+
+def sevennet_energies(model: LatentModel, structures: list[Atoms]) -> tuple[np.ndarray, np.ndarray]:
+    """One map without bias, rescaled; the library's calculator adds a shift for each element."""
     last = model.features([model.prepare(a) for a in structures])["last"]
     linear = model.network.reduce_hidden_to_energy.linear
     mine = last @ linear.weight.detach().numpy() / np.sqrt(linear.irreps_in.dim)  # as in e3nn
-    modal = entry.get("modal")
-    checkpoint = load_checkpoint("7net-mf-0" if modal else model.name)
-    shift, scale = checkpoint.config["shift"], checkpoint.config["scale"]
-    shift = np.array(shift[modal] if modal else shift)  # by atomic number
-    calculator = SevenNetCalculator(checkpoint.build_model(), "model_instance", "cpu", modal)
+    calculator, shift, scale = sevennet_library(model.name)
     theirs = []
     for atoms in structures:
         calculator.calculate(atoms)
-        theirs.append(calculator.results["energies"] - shift[atoms.numbers])
+        theirs.append(calculator.results["energies"])
     numbers = np.concatenate([a.numbers for a in structures])
-    return mine * np.array(scale)[numbers], np.concatenate(theirs)
+    return mine * scale[numbers], np.concatenate(theirs) - shift[numbers]
 
 
 ENERGIES = {"CHGNet": chgnet_energies, "MACE": mace_energies, "SevenNet": sevennet_energies}
