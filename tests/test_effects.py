@@ -8,6 +8,8 @@ from umlip_latents.reconstruction import global_reconstruction_error, split_atom
 
 N_ATOMS = np.full(80, 10)
 BASE = ("b0", "b1", "b2")
+SEEDS = {name: i for i, name in enumerate((*BASE, "seed-like", "other seed-like"))}
+SEEDS |= {"poorer": 0, "alien": 1}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def rows(table, level):
 
 
 def test_the_floor_is_the_mean_over_pairs_of_seeds(world, splits):
-    table = effect_table(splits, BASE, {})
+    table = effect_table(splits, SEEDS, BASE, {})
     expected = []
     for seed in range(3):
         train, test = split_atoms(N_ATOMS, 200, by="structure", seed=seed)
@@ -51,27 +53,27 @@ def test_the_floor_is_the_mean_over_pairs_of_seeds(world, splits):
 
 
 def test_another_seed_is_no_effect(splits):
-    table = effect_table(splits, BASE, {"seed": ["seed-like", "other seed-like"]})
+    table = effect_table(splits, SEEDS, BASE, {"seed": ["seed-like", "other seed-like"]})
     for _, row in rows(table, "seed").iterrows():
         assert row["ratio_low"] < 1 < row["ratio_high"]
         assert row["ratio"] == pytest.approx(1, abs=0.05)
 
 
 def test_a_poorer_level_is_contained_in_the_base_but_does_not_contain_it(splits):
-    found = rows(effect_table(splits, BASE, {"poorer": ["poorer"]}), "poorer")
+    found = rows(effect_table(splits, SEEDS, BASE, {"poorer": ["poorer"]}), "poorer")
     assert found.loc["base to level", "error"] < 0.02
     assert found.loc["base to level", "ratio_high"] < 0.1
     assert found.loc["level to base", "ratio_low"] > 1.2
 
 
 def test_an_alien_level_shares_nothing(splits):
-    found = rows(effect_table(splits, BASE, {"alien": ["alien"]}), "alien")
+    found = rows(effect_table(splits, SEEDS, BASE, {"alien": ["alien"]}), "alien")
     assert (found["error"] > 0.95).all()
     assert (found["ratio_low"] > 1.5).all()
 
 
 def test_intervals_hold_their_value_and_are_reproducible(splits):
-    one, other = (effect_table(splits, BASE, {"alien": ["alien"]}) for _ in range(2))
+    one, other = (effect_table(splits, SEEDS, BASE, {"alien": ["alien"]}) for _ in range(2))
     assert one.equals(other)
     for name in ("error", "floor", "ratio"):
         assert (one[f"{name}_low"] <= one[name]).all()
@@ -81,7 +83,7 @@ def test_intervals_hold_their_value_and_are_reproducible(splits):
 def test_more_structures_narrow_the_interval(world):
     def width(n_test):
         table = effect_table(
-            squares_by_structure(world, N_ATOMS, n_test=n_test, seeds=(0,)), BASE, {}
+            squares_by_structure(world, N_ATOMS, n_test=n_test, seeds=(0,)), SEEDS, BASE, {}
         )
         return table["error_high"][0] - table["error_low"][0]
 
@@ -96,9 +98,9 @@ def test_within_elements_takes_the_element_off(world):
     features = {
         name: one_hot @ rng.normal(size=(6, 8)) + 0.1 * rng.normal(size=(800, 8)) for name in BASE
     }
-    overall = effect_table(squares_by_structure(features, N_ATOMS, n_test=200), BASE, {})
+    overall = effect_table(squares_by_structure(features, N_ATOMS, n_test=200), SEEDS, BASE, {})
     within = effect_table(
-        squares_by_structure(features, N_ATOMS, numbers=numbers, n_test=200), BASE, {}
+        squares_by_structure(features, N_ATOMS, numbers=numbers, n_test=200), SEEDS, BASE, {}
     )
     assert overall["error"][0] < 0.3
     assert within["error"][0] > 0.95
@@ -115,3 +117,20 @@ def test_draws_keep_the_number_of_structures():
 def test_drawn_seeds_are_never_all_the_same():
     rng = np.random.default_rng(0)
     assert all(len(set(drawn_seeds(2, rng))) == 2 for _ in range(50))
+
+
+def test_models_of_one_seed_stand_on_their_own(world, splits):
+    """A level that is its own seed's base model changes nothing, whatever the other seeds do."""
+    level = {"copy": ["b1"]}
+    found = rows(effect_table(splits, SEEDS, BASE, level), "copy")
+    assert (found["same_seed"] < 1e-10).all()
+    to_others = np.mean(
+        [
+            np.sqrt(sums[b, "b1"].sum() / counts.sum())
+            for sums, counts in splits
+            for b in ("b0", "b2")
+        ]
+    )
+    assert found.loc["base to level", "error"] == pytest.approx(to_others, rel=1e-10)
+    apart = rows(effect_table(splits, {**SEEDS, "b1": 1}, BASE, {"x": ["seed-like"]}), "x")
+    assert apart["same_seed"].isna().all()

@@ -1,8 +1,9 @@
 r"""How much one changed thing in a training changes the features, beside the spread of seeds.
 
 A *level* is a set of models that differ from the base models in one thing, and in their seeds. Its
-effect is the mean reconstruction error between base and level over all pairs of their seeds; the
-*seed floor* is the same mean over pairs of different base seeds.
+effect is the mean reconstruction error between base and level over pairs of different seeds; the
+*seed floor* is the same mean over pairs of base models. Models of one seed start from the same
+weights, so their error is not to be held against that floor and stands on its own.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ def squares_by_structure(
 
 def effect_table(
     splits: Sequence[tuple[Mapping[Pair, np.ndarray], np.ndarray]],
+    seeds: Mapping[str, int],
     base: Sequence[str],
     levels: Mapping[str, Sequence[str]],
     *,
@@ -126,18 +128,21 @@ def effect_table(
     With :math:`e(a, b)` the reconstruction error of b from a, a root mean square over test atoms,
     averaged over splits,
 
-    .. math:: E_\to = \langle e(b, l) \rangle_{b \in B, l \in L}, \qquad
+    .. math:: E_\to = \langle e(b, l) \rangle_{b \in B, l \in L, s_b \neq s_l}, \qquad
               E_0 = \langle e(b, b') \rangle_{b \neq b' \in B}
 
-    and :math:`E_\leftarrow` with source and target exchanged. Intervals are 95 % ones of a
-    bootstrap that draws test structures and base seeds anew, the same for effect and floor.
+    and :math:`E_\leftarrow` with source and target exchanged, :math:`s` the seed. The 95 % intervals
+    are those of a bootstrap that draws test structures and base seeds anew, the same for effect and
+    floor.
 
     Parameters
     ----------
     splits
         From `squares_by_structure`.
+    seeds
+        Name to seed, for every model.
     base
-        Names of the base models, at least two.
+        Names of the base models, at least two, of different seeds.
     levels
         Level to the names of its models.
     n_resamples, seed
@@ -147,7 +152,8 @@ def effect_table(
     -------
     pandas.DataFrame
         One row per level and direction ("base to level", "level to base") with ``error``,
-        ``floor`` and ``ratio``, each with ``_low`` and ``_high``; the first row is the floor alone.
+        ``floor``, ``ratio`` and ``same_seed`` (the mean error between models of one seed, if there
+        are any), each with ``_low`` and ``_high``; the first row is the floor alone.
     """
     rng = np.random.default_rng(seed)
     seed_draws = [drawn_seeds(len(base), rng) for _ in range(n_resamples)]
@@ -161,33 +167,28 @@ def effect_table(
         ]
         return np.mean(per_split, axis=0)
 
-    between = {(i, j): errors((a, b)) for i, a in enumerate(base) for j, b in enumerate(base)}
-    everyone = np.arange(len(base))
-    floor = np.array(
-        [
-            np.mean([between[i, j][n] for i in chosen for j in chosen if i != j])
-            for n, chosen in enumerate([everyone, *seed_draws])
-        ]
-    )
+    def over_pairs(members: Sequence[str], forward: bool, same_seed: bool) -> np.ndarray:
+        """The mean error over pairs of base and members, and after it the resampled ones."""
+        table = np.full((len(base), len(members), n_resamples + 1), np.nan)
+        for i, b in enumerate(base):
+            for j, m in enumerate(members):
+                if (seeds[b] == seeds[m]) == same_seed:
+                    table[i, j] = errors((b, m) if forward else (m, b))
+        if same_seed:  # as many base models as there are, whatever was drawn
+            pairs = ~np.isnan(table[:, :, 0])
+            return table[pairs].mean(axis=0) if pairs.any() else np.full(n_resamples + 1, np.nan)
+        chosen = [np.arange(len(base)), *seed_draws]
+        return np.array([np.nanmean(table[who, :, n]) for n, who in enumerate(chosen)])
+
+    floor = over_pairs(base, True, False)
     rows = [{"level": "base", "direction": "between seeds"} | summary(floor, floor)]
     for level, members in levels.items():
         for direction in ("base to level", "level to base"):
-            by_seed = np.array(
-                [
-                    np.mean(
-                        [
-                            errors((b, m) if direction == "base to level" else (m, b))
-                            for m in members
-                        ],
-                        axis=0,
-                    )
-                    for b in base
-                ]
-            )
-            effect = np.array(
-                [by_seed[chosen, n].mean() for n, chosen in enumerate([everyone, *seed_draws])]
-            )
-            rows.append({"level": level, "direction": direction} | summary(effect, floor))
+            forward = direction == "base to level"
+            effect = over_pairs(members, forward, False)
+            same = over_pairs(members, forward, True)
+            row = {"level": level, "direction": direction} | summary(effect, floor)
+            rows.append(row | interval("same_seed", same))
     return pd.DataFrame(rows)
 
 
@@ -206,9 +207,12 @@ def drawn_seeds(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def summary(effect: np.ndarray, floor: np.ndarray) -> dict[str, float]:
-    """Values (first entry) and 95 % intervals (the others) of effect, floor and their ratio."""
-    row = {}
-    for name, values in {"error": effect, "floor": floor, "ratio": effect / floor}.items():
-        row[name] = values[0]
-        row[f"{name}_low"], row[f"{name}_high"] = np.quantile(values[1:], [0.025, 0.975])
-    return row
+    """Effect, floor and their ratio, with their intervals."""
+    named = {"error": effect, "floor": floor, "ratio": effect / floor}
+    return {k: v for name, values in named.items() for k, v in interval(name, values).items()}
+
+
+def interval(name: str, values: np.ndarray) -> dict[str, float]:
+    """A value (first entry) and the 95 % interval of the others."""
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return {name: values[0], f"{name}_low": low, f"{name}_high": high}

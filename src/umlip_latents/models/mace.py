@@ -174,7 +174,7 @@ def build_network(card: dict, seed: int = 0) -> torch.nn.Module:
     for key in ("interaction_cls", "interaction_cls_first"):
         a[key] = mace.modules.interaction_classes[a[key]]
     a["readout_cls"] = mace.modules.readout_classes[a["readout_cls"]]
-    a["gate"] = mace.modules.gate_dict[a["gate"]]
+    a["gate"] = mace.modules.gate_dict[str(a["gate"])]  # none with linear readouts alone
     a["atomic_energies"] = np.array(a["atomic_energies"])
     with (
         torch.random.fork_rng(),
