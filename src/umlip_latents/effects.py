@@ -131,9 +131,9 @@ def effect_table(
     .. math:: E_\to = \langle e(b, l) \rangle_{b \in B, l \in L, s_b \neq s_l}, \qquad
               E_0 = \langle e(b, b') \rangle_{b \neq b' \in B}
 
-    and :math:`E_\leftarrow` with source and target exchanged, :math:`s` the seed. The 95 % intervals
-    are those of a bootstrap that draws test structures and base seeds anew, the same for effect and
-    floor.
+    and :math:`E_\leftarrow` with source and target exchanged, :math:`s` the seed. The 95 %
+    intervals are those of a bootstrap that draws test structures and base seeds anew, the same for
+    effect and floor.
 
     Parameters
     ----------
