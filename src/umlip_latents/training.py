@@ -108,7 +108,7 @@ def run_mace(arguments: dict) -> None:
     from mace.cli.run_train import run
     from mace.tools import build_default_arg_parser
 
-    flags = {"amsgrad", "ema", "restart_latest", "swa"}
+    flags = {"amsgrad", "ema", "restart_latest", "save_all_checkpoints", "swa"}
     words = [
         f"--{key}" if key in flags else f"--{key}={value}"
         for key, value in arguments.items()

@@ -40,6 +40,8 @@ class MaceModel:
         Name shown in tables.
     """
 
+    HEAD = "readouts."  # what the names of the readouts' weights begin with
+
     def __init__(self, network: torch.nn.Module, name: str) -> None:
         self.name = name
         self.network = network.eval()
@@ -100,6 +102,30 @@ class MaceModel:
             "last": torch.cat(last, dim=1).cpu().numpy(),
         }
 
+    def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
+        """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
+        batch = torch_geometric.Batch.from_data_list([self.prepare(atoms)])
+        found = self.network(batch.to_dict(), compute_force=True)
+        return found["energy"].item() / len(atoms), found["forces"].detach().numpy()
+
+    def element_energies(self) -> dict[int, float]:
+        """Reference energy of each element in eV, by atomic number."""
+        table = self.network.atomic_energies_fn.atomic_energies.reshape(-1).tolist()
+        return dict(zip(self.species.zs, table, strict=True))
+
+    def shift_elements(self, energies: np.ndarray) -> None:
+        """Add energies in eV, indexed by atomic number, to the reference energies."""
+        table = self.network.atomic_energies_fn.atomic_energies
+        table += torch.tensor(energies[self.species.zs], dtype=table.dtype)
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors, with a card."""
+        save_network(self.network, path, {})
+
+    def untrained(self, seed: int) -> torch.nn.Module:
+        """The same architecture with freshly drawn weights."""
+        return build_network({"architecture": architecture(self.network)}, seed)
+
 
 def n_scalars(irreps: o3.Irreps) -> int:
     """Number of even scalars."""
@@ -113,13 +139,9 @@ def scalars(x: torch.Tensor, irreps: o3.Irreps) -> torch.Tensor:
     return torch.cat(parts, dim=1)
 
 
-def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
-    """Write ``path`` (safetensors) and its JSON card, from which `load_network` rebuilds it.
-
-    The card's ``architecture`` is mace-torch's own description of the network with classes by
-    name; everything else in `card` is kept as it is.
-    """
-    architecture = {}
+def architecture(network: torch.nn.Module) -> dict:
+    """mace-torch's own description of the network as plain values, classes by name."""
+    found = {}
     for key, value in extract_config_mace_model(network).items():
         if isinstance(value, type):
             value = value.__name__
@@ -130,14 +152,24 @@ def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
         elif callable(value):
             value = value.__name__
         elif isinstance(value, torch.nn.Module):
-            raise InputError(f"{path}: cannot describe the network's {key}.")
-        architecture[key] = value
+            raise InputError(f"A network's {key} cannot be described.")
+        found[key] = value
+    return found
+
+
+def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
+    """Write ``path`` (safetensors) and its JSON card, from which `load_network` rebuilds it.
+
+    The card's ``architecture`` is that of `architecture`; everything else in `card` is kept as it
+    is.
+    """
+    card = {**card, "architecture": architecture(network)}
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     temporary = path.with_suffix(".tmp")
     save_safetensors(state, temporary)
     temporary.replace(path)
     temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps({**card, "architecture": architecture}, indent=1) + "\n")
+    temporary.write_text(json.dumps(card, indent=1) + "\n")
     temporary.replace(path.with_suffix(".json"))
 
 
