@@ -18,6 +18,7 @@ from umlip_latents import (
 )
 from umlip_latents.finetuning import (
     PROTOCOLS,
+    REPLAY,
     align_elements,
     element_energies,
     fine_tune,
@@ -158,13 +159,36 @@ def test_a_finished_run_is_read_and_a_changed_recipe_is_another_run(
     runs, parts, pretrained, monkeypatch
 ):
     run = runs["full fine-tuning"]
-    monkeypatch.setattr(finetuning, "train", None)
+    monkeypatch.setattr(finetuning, "train_chgnet", None)
     again = fine_tune(pretrained, *parts, run.protocol, cache=run.folder.parent, **SHORT)
     assert again.history.equals(run.history)
     other = {**SHORT, "learning_rate": 1e-4}
     with pytest.raises(TypeError):  # it would train
         fine_tune(pretrained, *parts, run.protocol, cache=run.folder.parent, **other)
     assert json.loads((run.folder / "recipe.json").read_text())["epochs"] == 3
+
+
+def test_mace_torch_follows_the_protocols(models, parts, tmp_path):
+    start = models["book-mace-mptrj"]
+    replay = load_structures("li3ps4-gfn1")[-4:]
+    shared = {"cache": tmp_path, "epochs": 2, "batch_size": 2, "learning_rate": 5e-3}
+    before = extract_features(parts[1], start, progress=False).features
+    for protocol in ("heads transfer learning", "full fine-tuning", REPLAY):
+        extra = {"replay": replay} if protocol == REPLAY else {}
+        run = fine_tune(start, *parts, protocol, **shared, **extra)
+        steps = [features(run, e, parts[1]) for e in range(3)]
+        assert np.array_equal(steps[0], before)
+        moves = [np.abs(one - other).max() for one, other in itertools.pairwise(steps)]
+        assert max(moves) == 0 if "heads" in protocol else min(moves) > 1e-5
+        history = run.history
+        assert history["force"].iloc[-1] < history["force"].iloc[0]
+        assert history["energy"].max() < 300  # meV/atom: aligned before and after
+        assert not list(run.folder.rglob("*.model"))
+    assert run.model(2).widths["last"] > start.widths["last"]  # a second readout
+    with pytest.raises(InputError, match="Multi-head replay needs"):
+        fine_tune(models["chgnet-0.3.0"], *parts, REPLAY, replay=replay, **shared)
+    with pytest.raises(InputError, match="Multi-head replay needs"):
+        fine_tune(start, *parts, REPLAY, **shared)
 
 
 def test_alignment_takes_off_the_mean_error(parts, pretrained):

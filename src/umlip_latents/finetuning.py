@@ -104,7 +104,8 @@ def fine_tune(
     the batches and learning rate follow from seed and epoch alone, so a run that was interrupted
     goes on exactly as it would have.
 
-    **MACE**: mace-torch's own trainer with the loss of `book-mace-mptrj`, without averaged weights.
+    **MACE**: mace-torch's own trainer with the loss of `book-mace-mptrj` and a learning rate that
+    falls exponentially to a hundredth, without averaged weights. An interrupted run starts again.
 
     Parameters
     ----------
@@ -243,12 +244,16 @@ def train_mace(
     seed: int,
     replay: Sequence[Atoms],
 ) -> None:
-    """Call mace-torch's trainer, which goes on from its own checkpoints, and read them all."""
+    """Call mace-torch's trainer and read the checkpoints of all epochs.
+
+    An interrupted run starts again: mace-torch would go on with its batches in another order.
+    """
     from .models import mace as family  # mace first, then its trainer
     from .training import labelled, run_mace
 
     scratch = run.folder / "mace-torch"
-    scratch.mkdir(exist_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     foundation = copy.deepcopy(run.start.network)
     align_elements(run.start, training)
     record(run, 0, run.start, test)
@@ -286,7 +291,6 @@ def train_mace(
             "max_num_epochs": run.epochs,
             "seed": seed,
             "default_dtype": "float32",
-            "restart_latest": True,
             "save_all_checkpoints": True,
         }
     )
