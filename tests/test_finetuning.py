@@ -22,11 +22,10 @@ from umlip_latents.finetuning import (
     align_elements,
     element_energies,
     fine_tune,
-    interleaved,
-    split_by_origin,
 )
 from umlip_latents.labelling import label_with_gfn1_xtb
 from umlip_latents.resources import InputError
+from umlip_latents.structures import interleaved, split_by_origin
 from umlip_latents.training import composition_baseline
 
 SHORT = {"epochs": 3, "batch_size": 2, "learning_rate": 3e-4}
@@ -203,6 +202,8 @@ def test_bad_input_is_refused(models, li3ps4, tmp_path):
     model = models["chgnet-0.3.0"]
     with pytest.raises(InputError, match="no such protocol"):
         fine_tune(model, li3ps4[:1], li3ps4[1:2], "magic", cache=tmp_path, epochs=1)
+    with pytest.raises(InputError, match="only a CHGNet or a MACE"):
+        fine_tune(models["element"], li3ps4[:1], li3ps4[1:2], "bespoke", cache=tmp_path, epochs=1)
     bare = [li3ps4[0], li3ps4[1].copy()]
     with pytest.raises(InputError, match="training structure 1: has no energy"):
         fine_tune(model, bare, li3ps4[:1], "bespoke", cache=tmp_path, epochs=1)

@@ -15,7 +15,7 @@ From each polymorph, in a cell of 32 atoms: CHGNet molecular dynamics at several
 strained and rattled copies. ``info["origin"]`` names the trajectory or the batch of copies; a split
 goes by it, since frames of one trajectory resemble each other.
 
-Run ``python data/structures/build_li3ps4.py`` to make the file again; it takes about 20 minutes on
+Run ``python data/structures/build_li3ps4.py`` to make the file again; it takes about 15 minutes on
 one core, and molecular dynamics repeats itself only on the same machine.
 """
 
