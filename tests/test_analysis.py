@@ -1,9 +1,15 @@
-"""Element share, effective dimension, maps."""
+"""Element share, effective dimension, retention, maps."""
 
 import numpy as np
 import pytest
 
-from umlip_latents.analysis import effective_dimension, element_share, rotated
+from umlip_latents.analysis import (
+    effective_dimension,
+    element_share,
+    errors_over_splits,
+    pretraining_retention,
+    rotated,
+)
 from umlip_latents.maps import pcovr_map
 from umlip_latents.resources import InputError
 
@@ -51,3 +57,27 @@ def test_pcovr_goes_from_pca_to_regression():
 def test_a_map_of_nothing_is_refused():
     with pytest.raises(InputError, match="at least two features"):
         pcovr_map(np.ones((10, 4)), np.arange(10))
+
+
+def test_retention_of_known_features():
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(900, 4))
+    new = {name: rng.normal(size=(900, 4)) for name in ("a", "b")}
+    mixed = np.hstack([start[:, :2], new["a"][:, :2]])  # half of its variance is new
+    features = {
+        "pretrained": start,
+        "turned": start @ np.linalg.qr(rng.normal(size=(4, 4)))[0],
+        "mixed": mixed,
+        "bespoke 0": new["a"],
+        "bespoke 1": new["b"],
+    }
+    errors = errors_over_splits(features, np.full(90, 10), 200, n_splits=3)
+    assert len(errors) == 3 * 25
+    found = pretraining_retention(errors, ["bespoke 0", "bespoke 1"])
+    assert found.loc["turned", "retention"] == pytest.approx(1, abs=1e-6)
+    assert found.loc["mixed", "retention"] == pytest.approx(1 - np.sqrt(0.5), abs=0.05)
+    assert found.loc["bespoke 0", "retention"] == pytest.approx(0, abs=0.05)
+    assert (found["low"] <= found["retention"]).all()
+    assert (found["retention"] <= found["high"]).all()
+    with pytest.raises(InputError, match="two bespoke"):
+        pretraining_retention(errors, ["bespoke 0"])

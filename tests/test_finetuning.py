@@ -1,40 +1,82 @@
 """Fine-tuning protocols and the labels they learn from."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from umlip_latents import extract_features, load_model
-from umlip_latents.finetuning import at_epoch, element_energies, fine_tune_chgnet
-from umlip_latents.labelling import label_with_gfn1_xtb, rattled_crystal
+from umlip_latents import (
+    extract_features,
+    finetuning,
+    global_reconstruction_error,
+    load_model,
+    load_structures,
+    split_atoms,
+)
+from umlip_latents.finetuning import (
+    PROTOCOLS,
+    REPLAY,
+    align_elements,
+    element_energies,
+    fine_tune,
+)
+from umlip_latents.labelling import label_with_gfn1_xtb
 from umlip_latents.resources import InputError
+from umlip_latents.structures import interleaved, split_by_origin
 from umlip_latents.training import composition_baseline
 
-SHORT = {"epochs": 3, "batch_size": 1, "learning_rate": 3e-4}
+SHORT = {"epochs": 3, "batch_size": 2, "learning_rate": 3e-4}
 
 
 @pytest.fixture(scope="module")
-def labelled():
-    return label_with_gfn1_xtb(rattled_crystal("LiF", 5, seed=3))
+def li3ps4():
+    return load_structures("li3ps4-gfn1")
 
 
 @pytest.fixture(scope="module")
-def runs(labelled, models):
-    network = models["chgnet-0.3.0"].network
-    return {
-        protocol: fine_tune_chgnet(network, labelled[:4], labelled[4:], protocol, **SHORT)
-        for protocol in ("full fine-tuning", "heads fine-tuning", "bespoke")
-    }
+def parts(li3ps4):
+    return split_by_origin(li3ps4, 4, 3)
 
 
-def test_labels_are_consistent(labelled):
-    atoms = labelled[0]
-    assert atoms.get_forces().sum(axis=0) == pytest.approx(0, abs=1e-4)
-    step = 2e-3
-    pair = []
+@pytest.fixture(scope="module")
+def pretrained(models):
+    return models["chgnet-0.3.0"]
+
+
+@pytest.fixture(scope="module")
+def runs(parts, pretrained, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("runs")
+    return {p: fine_tune(pretrained, *parts, p, cache=cache, **SHORT) for p in PROTOCOLS}
+
+
+def features(run, epoch, structures, layer="backbone"):
+    return extract_features(structures, run.model(epoch), layer, progress=False).features
+
+
+def test_the_target_set_is_what_its_entry_says(li3ps4):
+    assert len(li3ps4) >= 200
+    assert {len(a) for a in li3ps4} == {32}
+    assert {a.get_chemical_formula(empirical=True) for a in li3ps4} == {"Li3PS4"}
+    assert {a.info["polymorph"] for a in li3ps4} == {"alpha", "beta", "gamma"}
+    sizes = np.unique([a.info["origin"] for a in li3ps4], return_counts=True)[1]
+    assert sizes.max() < len(li3ps4) / 20
+    for atoms in li3ps4:
+        distance = atoms.get_all_distances(mic=True)
+        bonds = np.sort(distance[atoms.numbers == 15][:, atoms.numbers == 16], axis=1)
+        assert bonds[:, 3].max() < 2.85 < bonds[:, 4].min(), atoms.info  # PS4 tetrahedra
+        assert np.abs(atoms.get_forces().sum(axis=0)).max() < 1e-3
+
+
+def test_the_target_labels_are_those_of_gfn1_xtb(li3ps4):
+    atoms = li3ps4[100]
+    again = label_with_gfn1_xtb([atoms])[0]
+    assert again.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+    assert again.get_forces() == pytest.approx(atoms.get_forces(), abs=1e-4)
+    assert again.get_stress() == pytest.approx(atoms.get_stress(), abs=1e-5)
+    step, pair = 2e-3, []
     for sign in (1, -1):
         moved = atoms.copy()
         moved.positions[0, 1] += sign * step
@@ -43,65 +85,131 @@ def test_labels_are_consistent(labelled):
     assert atoms.get_forces()[0, 1] == pytest.approx(slope, abs=2e-3)
 
 
-def test_crystals_are_distorted_copies_of_the_real_one():
-    found = rattled_crystal("Li2S", 30, seed=0)
-    assert {a.get_chemical_formula(empirical=True) for a in found} == {"Li2S"}
-    volumes = [a.get_volume() for a in found]
-    assert np.mean(volumes) == pytest.approx(5.72**3, rel=0.05)
-    assert np.std(volumes) > 1
-    with pytest.raises(InputError, match="no such crystal"):
-        rattled_crystal("XeF", 1)
+def test_no_origin_is_on_both_sides(li3ps4):
+    training, test = split_by_origin(li3ps4, 60, 40, seed=3)
+    assert (len(training), len(test)) == (60, 40)
+    assert not {a.info["origin"] for a in training} & {a.info["origin"] for a in test}
+    assert split_by_origin(li3ps4, 20, 40, seed=3)[0] == training[:20]
+    with pytest.raises(InputError, match="not 1000"):
+        split_by_origin(li3ps4, 1000, 4)
+    assert interleaved([[1, 2, 3], [4], [5, 6]]) == [1, 4, 5, 2, 6, 3]
 
 
-def test_training_lowers_the_error(runs):
-    for protocol in ("full fine-tuning", "bespoke"):
-        assert runs[protocol].force_mae[-1] < runs[protocol].force_mae[0]
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_training_lowers_the_force_error(runs, protocol):
+    history = runs[protocol].history
+    assert history["epoch"].tolist() == [0, 1, 2, 3]
+    assert history["force"].iloc[-1] < history["force"].iloc[0]
 
 
-def test_every_epoch_of_a_trained_backbone_is_another(runs, labelled, models):
-    network = models["chgnet-0.3.0"].network
-    for protocol in ("full fine-tuning", "bespoke"):
-        steps = [
-            extract_features(
-                labelled, at_epoch(runs[protocol], network, e), progress=False
-            ).features
-            for e in range(4)
-        ]
+def test_every_epoch_of_a_trained_backbone_is_another(runs, li3ps4):
+    for protocol in ("full fine-tuning", "full transfer learning", "bespoke"):
+        steps = [features(runs[protocol], e, li3ps4[:2]) for e in range(4)]
         for one, other in itertools.pairwise(steps):
             assert np.abs(one - other).max() > 1e-5
 
 
-def test_a_frozen_backbone_stays_and_its_last_layer_moves(runs, labelled, models):
-    network = models["chgnet-0.3.0"].network
-    final = at_epoch(runs["heads fine-tuning"], network, 3)
-    for layer, same in (("backbone", True), ("last", False)):
-        before = extract_features(labelled, models["chgnet-0.3.0"], layer, progress=False).features
-        after = extract_features(labelled, final, layer, progress=False).features
-        assert np.array_equal(before, after) == same
+def test_a_frozen_backbone_has_no_reconstruction_error_and_its_readout_moves(
+    runs, li3ps4, pretrained
+):
+    some = li3ps4[:6]
+    before = extract_features(some, pretrained, progress=False)
+    train, test = split_atoms(before.n_atoms, 32, by="structure")
+    for protocol in ("heads fine-tuning", "heads transfer learning"):
+        after = features(runs[protocol], 3, some)
+        assert np.array_equal(before.features, after)
+        assert global_reconstruction_error(before.features, after, train, test) < 1e-6
+        steps = [features(runs[protocol], e, some, "last") for e in range(4)]
+        for one, other in itertools.pairwise(steps):
+            assert np.abs(one - other).max() > 1e-5
 
 
-def test_epoch_zero_is_the_pretrained_network_and_it_is_not_changed(runs, labelled, models):
-    fresh = load_model("chgnet-0.3.0")
-    assert fresh.fingerprint == models["chgnet-0.3.0"].fingerprint
-    for key, value in runs["full fine-tuning"].states[0].items():
-        assert torch.equal(value, fresh.network.state_dict()[key]), key
+def test_what_starts_afresh_and_what_does_not(runs, pretrained):
+    kept = pretrained.network.state_dict()
+    for protocol, run in runs.items():
+        start = run.model(0).network.state_dict()
+        for name, old in (("mlp.layers.0.weight", "fine-tuning"),
+                          ("atom_embedding.embedding.weight", "n")):  # fmt: skip
+            same = old in protocol and protocol != "bespoke"
+            assert torch.equal(start[name], kept[name]) == same, (protocol, name)
+    assert load_model("chgnet-0.3.0").fingerprint == pretrained.fingerprint
 
 
-def test_bespoke_starts_elsewhere(runs):
-    one, other = runs["bespoke"].states[0], runs["full fine-tuning"].states[0]
-    assert not torch.equal(one["atom_embedding.embedding.weight"],
-                           other["atom_embedding.embedding.weight"])  # fmt: skip
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
+    runs, parts, pretrained, tmp_path, monkeypatch
+):
+    def stop(run, epoch, *rest):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        record(run, epoch, *rest)
+
+    record = finetuning.record
+    arguments = (pretrained, *parts, "full fine-tuning")
+    monkeypatch.setattr(finetuning, "record", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(*arguments, cache=tmp_path, **SHORT)
+    monkeypatch.undo()
+    again = fine_tune(*arguments, cache=tmp_path, **SHORT).model(3).network.state_dict()
+    for key, value in runs["full fine-tuning"].model(3).network.state_dict().items():
+        assert torch.allclose(value, again[key], rtol=0, atol=1e-6), key
 
 
-def test_fine_tuning_is_reproducible(runs, labelled, models):
-    network = models["chgnet-0.3.0"].network
-    again = fine_tune_chgnet(network, labelled[:4], labelled[4:], "full fine-tuning", **SHORT)
-    assert again.energy_mae == pytest.approx(runs["full fine-tuning"].energy_mae, rel=1e-3)
+def test_a_finished_run_is_read_and_a_changed_recipe_is_another_run(
+    runs, parts, pretrained, monkeypatch
+):
+    run = runs["full fine-tuning"]
+    monkeypatch.setattr(finetuning, "train_chgnet", None)
+    again = fine_tune(pretrained, *parts, run.protocol, cache=run.folder.parent, **SHORT)
+    assert again.history.equals(run.history)
+    other = {**SHORT, "learning_rate": 1e-4}
+    with pytest.raises(TypeError):  # it would train
+        fine_tune(pretrained, *parts, run.protocol, cache=run.folder.parent, **other)
+    assert json.loads((run.folder / "recipe.json").read_text())["epochs"] == 3
 
 
-def test_unknown_protocols_are_refused(models, labelled):
+def test_mace_torch_follows_the_protocols(models, parts, tmp_path):
+    start = models["book-mace-mptrj"]
+    replay = load_structures("li3ps4-gfn1")[-4:]
+    shared = {"cache": tmp_path, "epochs": 2, "batch_size": 2, "learning_rate": 5e-3}
+    before = extract_features(parts[1], start, progress=False).features
+    for protocol in ("heads transfer learning", "full fine-tuning", REPLAY):
+        extra = {"replay": replay} if protocol == REPLAY else {}
+        run = fine_tune(start, *parts, protocol, **shared, **extra)
+        steps = [features(run, e, parts[1]) for e in range(3)]
+        assert np.array_equal(steps[0], before)
+        moves = [np.abs(one - other).max() for one, other in itertools.pairwise(steps)]
+        assert max(moves) == 0 if "heads" in protocol else min(moves) > 1e-5
+        history = run.history
+        assert history["force"].iloc[-1] < history["force"].iloc[0]
+        assert history["energy"].max() < 300  # meV/atom: aligned before and after
+        assert not list(run.folder.rglob("*.model"))
+    assert run.model(2).widths["last"] > start.widths["last"]  # a second readout
+    with pytest.raises(InputError, match="Multi-head replay needs"):
+        fine_tune(models["chgnet-0.3.0"], *parts, REPLAY, replay=replay, **shared)
+    with pytest.raises(InputError, match="Multi-head replay needs"):
+        fine_tune(start, *parts, REPLAY, **shared)
+
+
+def test_alignment_takes_off_the_mean_error(parts, pretrained):
+    model = finetuning.starting_model(pretrained, "full fine-tuning", 0)
+    align_elements(model, parts[0])
+    errors = [a.get_potential_energy() / len(a) - model.energy_and_forces(a)[0] for a in parts[0]]
+    assert np.mean(errors) == pytest.approx(0, abs=1e-4)
+    assert np.std(errors) > 1e-3
+
+
+def test_bad_input_is_refused(models, li3ps4, tmp_path):
+    model = models["chgnet-0.3.0"]
     with pytest.raises(InputError, match="no such protocol"):
-        fine_tune_chgnet(models["chgnet-0.3.0"].network, labelled, labelled, "magic", epochs=1)
+        fine_tune(model, li3ps4[:1], li3ps4[1:2], "magic", cache=tmp_path, epochs=1)
+    with pytest.raises(InputError, match="only a CHGNet or a MACE"):
+        fine_tune(models["element"], li3ps4[:1], li3ps4[1:2], "bespoke", cache=tmp_path, epochs=1)
+    bare = [li3ps4[0], li3ps4[1].copy()]
+    with pytest.raises(InputError, match="training structure 1: has no energy"):
+        fine_tune(model, bare, li3ps4[:1], "bespoke", cache=tmp_path, epochs=1)
+    with pytest.raises(InputError, match="needs an epoch"):
+        fine_tune(model, bare, [], "bespoke", cache=tmp_path, epochs=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_element_energies_solve_a_linear_world(crystals):
@@ -115,7 +223,7 @@ def test_element_energies_solve_a_linear_world(crystals):
             copied, energy=energy, forces=np.zeros((len(atoms), 3)), stress=np.zeros(6)
         )
         world.append(copied)
-    found = element_energies(world)
-    for atoms in world:
-        assert found[atoms.numbers].sum() == pytest.approx(atoms.get_potential_energy())
+    energies = [a.get_potential_energy() for a in world]
+    found = element_energies(world, energies)
+    assert [found[a.numbers].sum() for a in world] == pytest.approx(energies)
     assert composition_baseline(world, world)["energy_mae_meV_per_atom"] < 1e-6

@@ -1,14 +1,17 @@
-"""Simple properties of latent features: element share, effective dimension, invariance."""
+"""Properties of latent features: element share, effective dimension, invariance, retention."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from ase import Atoms
 
 from .extraction import extract_features
 from .models.base import LatentModel
+from .reconstruction import reconstruction_matrix, split_atoms
+from .resources import InputError
 
 
 def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
@@ -113,3 +116,81 @@ def translated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     if shifted.pbc.any():
         shifted.wrap()
     return shifted
+
+
+def errors_over_splits(
+    features: Mapping[str, np.ndarray],
+    n_atoms: np.ndarray,
+    n_test: int,
+    metric: str = "gfre",
+    *,
+    n_splits: int = 5,
+) -> pd.DataFrame:
+    """Reconstruction errors of all ordered pairs for several random splits by structure.
+
+    Parameters
+    ----------
+    features
+        Name to (n_atoms, width).
+    n_atoms
+        (n_groups,) atoms of each structure, or of each group of structures that stays together.
+    n_test
+        Test atoms of a split.
+    metric
+        ``"gfre"`` or ``"lfre"``.
+    n_splits
+        Seeds 0 to n_splits - 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``split``, ``source``, ``target``, ``value``.
+    """
+    tables = []
+    for seed in range(n_splits):
+        train, test = split_atoms(n_atoms, n_test, by="structure", seed=seed)
+        matrix = reconstruction_matrix(features, train, test, metric)
+        long = matrix.rename_axis(columns="target").stack().rename("value").reset_index()
+        tables.append(long.assign(split=seed))
+    return pd.concat(tables, ignore_index=True)[["split", "source", "target", "value"]]
+
+
+def pretraining_retention(
+    errors: pd.DataFrame, bespoke: Sequence[str], *, pretrained: str = "pretrained"
+) -> pd.DataFrame:
+    r"""How much of its pretraining a fine-tuned model keeps.
+
+    .. math:: 1 - \mathrm{GFRE}(\mathrm{pretrained} \to \mathrm{tuned}) \big/
+                  \mathrm{GFRE}(\mathrm{pretrained} \to \mathrm{bespoke})
+
+    1: the tuned features are a linear map of the pretrained ones; 0: they are as far away as those
+    of a network that never saw the pretraining data.
+
+    Parameters
+    ----------
+    errors
+        As from `errors_over_splits`.
+    bespoke
+        Names of the networks trained from scratch, two at least. One of them is itself measured
+        against the others, which gives the floor.
+    pretrained
+        Name of the start.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By model: ``retention``, the median over splits and bespoke networks, and the smallest and
+        the largest of them, ``low`` and ``high``.
+    """
+    start = errors[errors["source"] == pretrained].pivot(
+        index="split", columns="target", values="value"
+    )
+    missing = {pretrained, *bespoke} - set(start.columns)
+    if missing or len(bespoke) < 2:
+        raise InputError(f"Retention needs two bespoke networks and {pretrained}; no {missing}.")
+    rows = {}
+    for name in start.columns.drop(pretrained):
+        yardsticks = [b for b in bespoke if b != name]
+        values = 1 - start[name].to_numpy()[:, None] / start[yardsticks].to_numpy()
+        rows[name] = {"retention": np.median(values), "low": values.min(), "high": values.max()}
+    return pd.DataFrame(rows).T.rename_axis("run")

@@ -306,20 +306,21 @@ def retention(folders: Mapping[str, Path]) -> str:
     """Pretraining retention of several runs, and what the paper's errors give for it."""
     rows = []
     for run, folder in folders.items():
-        if (file := folder / "04_fine_tuning-retention.csv").is_file():
-            for (protocol, layer), part in pd.read_csv(file).groupby(["run", "layer"]):
-                low, high = part["retention"].min(), part["retention"].max()
-                force = f"{part['force_mae'].mean():.0f}"
-                rows.append((run, protocol, layer, f"{low:.3f} to {high:.3f}", force))
+        if (file := folder / "04_fine_tuning-protocols.csv").is_file():
+            table = pd.read_csv(file)
+            for r in table[(table["domain"] == "target") & table["low"].notna()].itertuples():
+                kept = f"{r.retention:.3f} ({r.low:.3f} to {r.high:.3f})"
+                force = f"{r.force_mae:.0f} ({r.force_low:.0f} to {r.force_high:.0f})"
+                rows.append((run, r.start, r.target_domain, r.run, r.layer, kept, force))
     paper = pd.read_csv(PUBLISHED).query(
         "study == 'pet-fine-tuning-li3ps4' and metric == 'gfre' and source == 'pretrained'"
     )
     error = paper.set_index("target")["value"]
-    for protocol in ("full fine-tuning", "heads fine-tuning"):
+    for protocol in error.index.drop("bespoke"):
         value = f"{1 - error[protocol] / error['bespoke']:.3f}"
-        rows.append(("paper (PET-MAD, Li3PS4)", protocol, "last", value, "-"))
-    header = ("run", "protocol", "layer", "retention", "force MAE (meV/Å)")
-    return markdown_table(header, rows)
+        rows.append(("paper", "PET-MAD", "Li3PS4", protocol, "last", value, "-"))
+    header = ("run", "start", "target domain", "protocol", "layer", "retention")
+    return markdown_table((*header, "force MAE (meV/Å)"), rows)
 
 
 def benchmark_tables(file: Path) -> str:

@@ -91,6 +91,18 @@ def fingerprint(structures: Sequence[Atoms]) -> str:
     return digest.hexdigest()
 
 
+def labels_fingerprint(structures: Sequence[Atoms], part: str) -> str:
+    """SHA-256 over structures and labels; refuses structures without labels."""
+    digest = hashlib.sha256(fingerprint(structures).encode())
+    for index, atoms in enumerate(structures):
+        results = atoms.calc.results if atoms.calc else {}
+        if not {"energy", "forces"} <= set(results):
+            raise InputError(f"{part} structure {index}: has no energy and forces.")
+        for key in ("energy", "forces", "stress"):
+            digest.update(np.asarray(results.get(key, np.nan), dtype="<f8").tobytes())
+    return digest.hexdigest()
+
+
 def split_structures(
     structures: Sequence[Atoms], sizes: Sequence[int], seed: int
 ) -> list[np.ndarray]:
@@ -119,3 +131,31 @@ def split_structures(
         else:
             rest.append(int(index))
     return [np.sort(np.array(part, dtype=int)) for part in (*parts, rest)]
+
+
+def split_by_origin(
+    structures: Sequence[Atoms], n_training: int, n_test: int, *, seed: int = 0
+) -> tuple[list[Atoms], list[Atoms]]:
+    """Training and test structures such that no trajectory (``info["origin"]``) has both.
+
+    A third of the origins, drawn at random, is for the test. Each part takes the first frame of
+    every origin, then the second, and so on, so that a small part is as diverse as it can be.
+    """
+    by_origin: dict[str, list[Atoms]] = {}
+    for atoms in structures:
+        by_origin.setdefault(atoms.info["origin"], []).append(atoms)
+    names = np.random.default_rng(seed).permutation(sorted(by_origin))
+    n_held_out = -(-len(names) // 3)
+    parts = []
+    for chosen, size in ((names[n_held_out:], n_training), (names[:n_held_out], n_test)):
+        frames = interleaved([by_origin[name] for name in chosen])
+        if len(chosen) == 0 or len(frames) < size:
+            raise InputError(f"{len(frames)} structures of {len(chosen)} origins, not {size}.")
+        parts.append(frames[:size])
+    return parts[0], parts[1]
+
+
+def interleaved(lists: Sequence[list]) -> list:
+    """First items, then second items, and so on."""
+    longest = max(map(len, lists), default=0)
+    return [items[i] for i in range(longest) for items in lists if i < len(items)]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from pymatgen.core import Lattice, Structure
+from safetensors.torch import save_file
 
 from ..resources import check
 from .base import Unsupported, padded_cell, recorded, refuse_elements, weights_fingerprint
@@ -34,6 +35,8 @@ class ChgnetModel:
     name
         Name shown in tables.
     """
+
+    HEAD = "mlp."  # what the names of the readout's weights begin with
 
     def __init__(self, network: CHGNet, name: str) -> None:
         self.name = name
@@ -69,6 +72,27 @@ class ChgnetModel:
         with torch.inference_mode(), recorded(self.inputs, self.outputs) as found:
             self.network(list(graphs), task="e")
         return {layer: tensor.cpu().numpy() for layer, tensor in found.items()}
+
+    def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
+        """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
+        found = self.network([self.prepare(atoms)], task="ef")
+        return found["e"].item(), found["f"][0].detach().numpy()
+
+    def shift_elements(self, energies: np.ndarray) -> None:
+        """Add energies in eV, indexed by atomic number, to the composition model."""
+        weight = self.network.composition_model.fc.weight
+        with torch.no_grad():
+            weight += torch.tensor(energies[SUPPORTED], dtype=weight.dtype)
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors."""
+        temporary = path.with_suffix(".tmp")
+        save_file(self.network.state_dict(), temporary)
+        temporary.replace(path)
+
+    def untrained(self, seed: int) -> CHGNet:
+        """The same architecture with freshly drawn weights."""
+        return untrained(self.network, seed)
 
 
 def crystal_graph(

@@ -42,6 +42,8 @@ class MaceModel:
         Which head of a multi-head network reads the energy; needed if there is more than one.
     """
 
+    HEAD = "readouts."  # what the names of the readouts' weights begin with
+
     def __init__(self, network: torch.nn.Module, name: str, head: str | None = None) -> None:
         self.name = name
         self.network = network.eval()
@@ -111,6 +113,30 @@ class MaceModel:
             **interactions,
         }
 
+    def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
+        """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
+        batch = torch_geometric.Batch.from_data_list([self.prepare(atoms)])
+        found = self.network(batch.to_dict(), compute_force=True)
+        return found["energy"].item() / len(atoms), found["forces"].detach().numpy()
+
+    def element_energies(self) -> dict[int, float]:
+        """Reference energy of each element in eV, by atomic number."""
+        table = self.network.atomic_energies_fn.atomic_energies.reshape(-1).tolist()
+        return dict(zip(self.species.zs, table, strict=True))
+
+    def shift_elements(self, energies: np.ndarray) -> None:
+        """Add energies in eV, indexed by atomic number, to the reference energies."""
+        table = self.network.atomic_energies_fn.atomic_energies
+        table += torch.tensor(energies[self.species.zs], dtype=table.dtype)
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors, with a card."""
+        save_network(self.network, path, {"head": self.head})
+
+    def untrained(self, seed: int) -> torch.nn.Module:
+        """The same architecture with freshly drawn weights."""
+        return build_network({"architecture": architecture(self.network)}, seed)
+
 
 def last_map(readout: torch.nn.Module) -> torch.nn.Module:
     """A readout's last linear map: `linear_2` after the hidden layer, or the only one."""
@@ -131,13 +157,9 @@ def scalar_columns(irreps: o3.Irreps) -> np.ndarray:
     )
 
 
-def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
-    """Write ``path`` (safetensors) and its JSON card, from which `load_network` rebuilds it.
-
-    The card's ``architecture`` is mace-torch's own description of the network with classes by
-    name; next to it and what is in `card` stand ``parameters``, ``widths`` and the ``sha256``.
-    """
-    architecture = {}
+def architecture(network: torch.nn.Module) -> dict:
+    """mace-torch's own description of the network as plain values, classes by name."""
+    found = {}
     for key, value in extract_config_mace_model(network).items():
         if isinstance(value, type):
             value = value.__name__
@@ -148,19 +170,29 @@ def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
         elif callable(value):
             value = value.__name__
         elif isinstance(value, torch.nn.Module):
-            raise InputError(f"{path}: cannot describe the network's {key}.")
-        architecture[key] = value
+            raise InputError(f"A network's {key} cannot be described.")
+        found[key] = value
+    return found
+
+
+def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
+    """Write ``path`` (safetensors) and its JSON card, from which `load_network` rebuilds it.
+
+    Next to what is in `card` stand ``parameters``, ``widths``, the ``sha256``, and mace-torch's own
+    description of the network, `architecture`.
+    """
+    description = architecture(network)
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     temporary = path.with_suffix(".tmp")
     save_safetensors(state, temporary)
     temporary.replace(path)
     temporary = path.with_suffix(".json.tmp")
-    widths = MaceModel(network, path.stem).widths
+    widths = MaceModel(network, path.stem, card.get("head")).widths
     found = {
         "parameters": sum(p.numel() for p in network.parameters()),
         "widths": {layer: widths[layer] for layer in LAYERS},
         "sha256": sha256(path),
-        "architecture": architecture,
+        "architecture": description,
     }
     temporary.write_text(json.dumps({**card, **found}, indent=1) + "\n")
     temporary.replace(path.with_suffix(".json"))
@@ -215,5 +247,7 @@ def load(name: str, entry: dict) -> MaceModel:
 
 def from_file(path: Path) -> MaceModel:
     """A MACE in safetensors with its card, or a pickled one, which the caller vouches for."""
-    load_any = load_network if path.suffix == ".safetensors" else load_pickled
-    return MaceModel(load_any(path), path.stem)
+    if path.suffix != ".safetensors":
+        return MaceModel(load_pickled(path), path.stem)
+    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return MaceModel(load_network(path), path.stem, card.get("head"))
