@@ -9,7 +9,9 @@ Three polymorphs at their measured lattice constants:
 Lithium is ordered in gamma only. In beta it fills 8d and 4b, one of the ordered models of Lepley et
 al., Phys. Rev. B 88, 104103, 2013; in alpha 8e and 4c, the arrangement of lowest CHGNet energy on a
 coarse grid of these two sites. The free coordinates below are rounded, not refined: CHGNet 0.3.0
-relaxes them in the fixed cell, gamma and beta within their space group.
+relaxes them in the fixed cell, gamma and beta within their space group. The papers' tables were not
+at hand when the cells of gamma and beta were entered: check them before you build on the polymorphs
+themselves. GFN1-xTB as tblite has it samples the Gamma point alone, hence one size of cell.
 
 From each polymorph, in a cell of 32 atoms: CHGNet molecular dynamics at several temperatures, and
 strained and rattled copies. ``info["origin"]`` names the trajectory or the batch of copies; a split
