@@ -54,7 +54,7 @@ def test_a_tiny_recipe_trains_and_loads(tmp_path):
     card = train_mace(tmp_path / "recipe.json", tmp_path / "tiny.safetensors")
     assert card["n_structures"]["held out"] == 3
     assert card["n_structures"]["training"] + card["n_structures"]["validation"] <= 9
-    assert card["trained_elements"] == ["F", "Li"]
+    assert card["trained_elements"] == ["Li", "P", "S"]
     model = load_model(tmp_path / "tiny.safetensors")
     parts = recipe_parts(recipe)
     errors = mace_errors(model.network, parts["held out"])

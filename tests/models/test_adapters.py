@@ -195,6 +195,8 @@ MEASURED = {"NaCl": "no minimum", "Si": "5.85 angstrom, 7 % too large", "Cu": "3
 def test_lattice_constants_are_those_of_the_functional(models, request, name, crystal):
     if name == "book-mace-mptrj":
         request.applymarker(pytest.mark.xfail(reason=MEASURED[crystal], strict=True))
+    if name == "book-mace-base-s0" and crystal != "Si":  # 750 structures teach no equation of state
+        request.applymarker(pytest.mark.xfail(reason="off by more than 2 %", strict=True))
     known = LATTICE_CONSTANTS[HERE[name]["functional"]][crystal]
     lattice = {"NaCl": "rocksalt", "Si": "diamond", "Cu": "fcc"}[crystal]
     constants = known * np.linspace(0.95, 1.05, 11)
