@@ -151,11 +151,28 @@ def against_diagonal(
     table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str
 ) -> Figure:
     """Two versions of the same error against each other on logarithmic axes, with equality."""
-    figure, axis = plt.subplots(figsize=(5.8, 4.4))
-    sns.scatterplot(table, x=x, y=y, hue=hue, style=hue, s=55, ax=axis)
+    figure = scatter(table, x, y, hue, xlabel=xlabel, ylabel=ylabel)
     ends = table[[x, y]].to_numpy().min(), table[[x, y]].to_numpy().max()
-    axis.plot(ends, ends, color="0.5", linestyle="--", linewidth=1)
-    axis.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
+    figure.axes[0].plot(ends, ends, color="0.5", linestyle="--", linewidth=1)
+    figure.axes[0].set(xscale="log", yscale="log")
+    return figure
+
+
+def about_zero(
+    table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str
+) -> Figure:
+    """Points coloured and marked by a label, with the axes' zero lines."""
+    figure = scatter(table, x, y, hue, xlabel=xlabel, ylabel=ylabel)
+    figure.axes[0].axhline(0, color="0.5", linestyle="--", linewidth=1)
+    figure.axes[0].axvline(0, color="0.5", linestyle="--", linewidth=1)
+    return figure
+
+
+def scatter(table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str) -> Figure:
+    """Points coloured and marked by a label."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.3))
+    sns.scatterplot(table, x=x, y=y, hue=hue, style=hue, s=55, ax=axis)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
     return finished(figure)
 
@@ -191,17 +208,4 @@ def effect_intervals(table: pd.DataFrame, *, xlabel: str) -> Figure:
     axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axis.minorticks_off()
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return finished(figure)
-
-
-def about_zero(
-    table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str
-) -> Figure:
-    """Points coloured and marked by a label, with the axes' zero lines."""
-    figure, axis = plt.subplots(figsize=(7, 4.2))
-    sns.scatterplot(table, x=x, y=y, hue=hue, style=hue, s=60, ax=axis)
-    axis.axhline(0, color="0.5", linestyle="--", linewidth=1)
-    axis.axvline(0, color="0.5", linestyle="--", linewidth=1)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
     return finished(figure)

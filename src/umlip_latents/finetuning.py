@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,14 @@ class FineTuning:
         return pd.DataFrame(means).rename_axis("epoch").reset_index()
 
 
+class Settings(NamedTuple):
+    """What both trainers are told."""
+
+    learning_rate: float
+    batch_size: int
+    seed: int
+
+
 def fine_tune(
     pretrained: LatentModel,
     training: Sequence[Atoms],
@@ -141,6 +150,7 @@ def fine_tune(
         raise InputError("Fine-tuning needs an epoch, a training and a test structure at least.")
     if (protocol == REPLAY) != bool(len(replay)) or (len(replay) and not is_mace):
         raise InputError("Multi-head replay needs a MACE and structures for replay.")
+    settings = Settings(learning_rate, batch_size, seed)
     recipe = {
         "protocol": protocol,
         "pretrained": pretrained.fingerprint,
@@ -148,9 +158,7 @@ def fine_tune(
         "test": labels_fingerprint(test, "test"),
         "replay": labels_fingerprint(replay, "replay"),
         "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "seed": seed,
+        **settings._asdict(),
     }
     text = json.dumps(recipe, indent=1)
     folder = Path(cache) / f"{protocol}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -158,11 +166,10 @@ def fine_tune(
     if not errors_file(folder, epochs).is_file():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.json").write_text(text + "\n")
-        settings = (learning_rate, batch_size, seed)
         if is_mace:
-            train_mace(run, training, test, *settings, replay)
+            train_mace(run, training, test, settings, replay)
         else:
-            train_chgnet(run, training, test, *settings)
+            train_chgnet(run, training, test, settings)
     return run
 
 
@@ -193,12 +200,7 @@ def element_energies(structures: Sequence[Atoms], energies: Sequence[float]) -> 
 
 
 def train_chgnet(
-    run: FineTuning,
-    training: Sequence[Atoms],
-    test: Sequence[Atoms],
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
+    run: FineTuning, training: Sequence[Atoms], test: Sequence[Atoms], settings: Settings
 ) -> None:
     """Go through the epochs that are missing and leave weights and test errors of each."""
     from chgnet.trainer.trainer import CombinedLoss  # a heavy library
@@ -217,15 +219,15 @@ def train_chgnet(
     labels = [targets(a) for a in training]
     task = "efs" if all("s" in label for label in labels) else "ef"
     loss_of = CombinedLoss(target_str=task, criterion="Huber", allow_missing_labels=False)
-    n_batches = -(-len(training) // batch_size)
+    n_batches = -(-len(training) // settings.batch_size)
     first = len(done) or 1
     for epoch in tqdm(range(first, run.epochs + 1), desc=run.protocol, unit="epoch"):
         network.train()
-        order = np.random.default_rng([seed, epoch]).permutation(len(training))
+        order = np.random.default_rng([settings.seed, epoch]).permutation(len(training))
         for step, batch in enumerate(np.array_split(order, n_batches)):
             progress = (epoch - 1 + step / n_batches) / run.epochs
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * (0.505 + 0.495 * np.cos(np.pi * progress))
+                group["lr"] = settings.learning_rate * (0.505 + 0.495 * np.cos(np.pi * progress))
             found = network([graphs[i] for i in batch], task=task)
             found["e"] = found["e"].reshape(-1)
             wanted = {key: [labels[i][key] for i in batch] for key in task}
@@ -242,9 +244,7 @@ def train_mace(
     run: FineTuning,
     training: Sequence[Atoms],
     test: Sequence[Atoms],
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
+    settings: Settings,
     replay: Sequence[Atoms],
 ) -> None:
     """Call mace-torch's trainer and read the checkpoints of all epochs.
@@ -263,9 +263,10 @@ def train_mace(
     # the trainer reads nothing but pickle, and takes the energies per element from there, whatever
     # E0s says, unless there is a second readout
     torch.save(foundation if len(replay) else run.start.network, scratch / "start.model")
-    parts = {"train": training, "valid": training[:batch_size]}  # nothing is decided on the second
+    # nothing is decided on the second
+    parts = {"train": training, "valid": training[: settings.batch_size]}
     if len(replay):
-        parts |= {"pt_train": replay, "pt_valid": replay[:batch_size]}
+        parts |= {"pt_train": replay, "pt_valid": replay[: settings.batch_size]}
     for name, part in parts.items():
         write(scratch / f"{name}.xyz", [labelled(a) for a in part])
     run_mace(
@@ -286,20 +287,20 @@ def train_mace(
             "compute_stress": True,
             "huber_delta": 0.1,
             "clip_grad": 10.0,
-            "lr": learning_rate,
+            "lr": settings.learning_rate,
             "scheduler": "ExponentialLR",
             "lr_scheduler_gamma": 0.01 ** (1 / run.epochs),
-            "batch_size": batch_size,
-            "valid_batch_size": batch_size,
+            "batch_size": settings.batch_size,
+            "valid_batch_size": settings.batch_size,
             "max_num_epochs": run.epochs,
-            "seed": seed,
+            "seed": settings.seed,
             "default_dtype": "float32",
             "save_all_checkpoints": True,
         }
     )
     network = family.load_pickled(scratch / "run.model").to("cpu")
     for epoch in range(1, run.epochs + 1):
-        file = scratch / "checkpoints" / f"run_run-{seed}_epoch-{epoch - 1}.pt"
+        file = scratch / "checkpoints" / f"run_run-{settings.seed}_epoch-{epoch - 1}.pt"
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["model"])
         model = family.MaceModel(network, run.protocol, "Default")  # not the head of the replay
         record(run, epoch, model, test)

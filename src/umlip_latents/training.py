@@ -212,11 +212,15 @@ def mace_errors(network: torch.nn.Module, structures: Sequence[Atoms]) -> dict[s
 
     model = MaceModel(network, "mace")
     energy, force = [], []
-    for atoms in structures:
-        batch = torch_geometric.Batch.from_data_list([model.prepare(atoms)])
+    for start in range(0, len(structures), 8):
+        part = structures[start : start + 8]
+        batch = torch_geometric.Batch.from_data_list([model.prepare(a) for a in part])
         found = network(batch.to_dict(), compute_force=True)
-        energy.append((found["energy"].item() - atoms.get_potential_energy()) / len(atoms))
-        force.append(found["forces"].detach().numpy() - atoms.get_forces())
+        ends = np.cumsum([len(a) for a in part])
+        forces = np.split(found["forces"].detach().numpy(), ends[:-1])
+        for atoms, e, f in zip(part, found["energy"].tolist(), forces, strict=True):
+            energy.append((e - atoms.get_potential_energy()) / len(atoms))
+            force.append(f - atoms.get_forces())
     return error_summary(energy, force)
 
 

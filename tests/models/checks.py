@@ -94,6 +94,17 @@ def check_slab(model, tolerance=1e-4) -> None:
     check_same(model, [tight], [slab], tolerance=tolerance)
 
 
+def check_box(model, tolerance=1e-4) -> None:
+    """A large box around a molecule, periodic or not, changes nothing."""
+    free = molecule("CH3CH2OH")
+    boxed = free.copy()
+    boxed.center(vacuum=10)
+    periodic = boxed.copy()
+    periodic.pbc = True
+    for version in (boxed, periodic):
+        check_same(model, [version], [free], tolerance=tolerance)
+
+
 def check_batch(model, structures, tolerance=1e-5) -> None:
     """The same result alone and in a batch."""
     together = latents(model, structures)
@@ -147,3 +158,53 @@ def check_isolated_accepted(model: LatentModel) -> None:
     moved.positions[2] += (1, 0, -1)
     check_widths(model, [atoms])
     check_same(model, [moved], [atoms])
+
+
+class AdapterSuite:
+    """The tests that every family takes; its module adds the fixture ``model``."""
+
+    rotation_is_learned = False  # from rotated copies of the training data, not built in
+    isolated_atoms_accepted = True
+    unknown = ("Og",)
+
+    def test_features_are_finite_and_as_wide_as_promised(self, model):
+        check_widths(model, specimens())
+
+    def test_rotation(self, model):
+        if self.rotation_is_learned:
+            with pytest.raises(AssertionError):  # random weights have learned nothing
+                check_rotation(model, specimens())
+        else:
+            check_rotation(model, specimens())
+
+    def test_translation(self, model):
+        check_translation(model, specimens())
+
+    def test_permutation(self, model):
+        check_permutation(model, specimens())
+
+    def test_supercell(self, model):
+        check_supercell(model, specimens())
+
+    def test_slab(self, model):
+        check_slab(model)
+
+    def test_box_around_a_molecule(self, model):
+        check_box(model)
+
+    def test_alone_or_in_a_batch(self, model):
+        check_batch(model, specimens())
+
+    def test_geometry_changes_the_features(self, model):
+        check_geometry(model, specimens())
+
+    def test_unknown_elements_are_refused_by_name(self, model):
+        for symbol in self.unknown:
+            check_refusal(model, symbol)
+
+    def test_isolated_atoms(self, model):
+        if self.isolated_atoms_accepted:
+            check_isolated_accepted(model)
+        else:
+            with pytest.raises(Unsupported, match="no neighbour"):
+                model.prepare(lonely())

@@ -15,7 +15,7 @@ from ase.build import bulk, fcc111
 from pymatgen.core import Structure
 
 from umlip_latents import extract_features, list_models
-from umlip_latents.models.base import LAYERS, LatentModel, Unsupported, padded_cell
+from umlip_latents.models.base import LAYERS, LatentModel, padded_cell
 from umlip_latents.resources import InputError
 
 from ..conftest import HERE, REAL, TWINS
@@ -131,40 +131,28 @@ def in_double(model: LatentModel) -> LatentModel:
     return type(model)(network, model.name, model.modal)
 
 
+@pytest.fixture
+def model(models, name) -> LatentModel:
+    """The network that a test is about."""
+    return models[name]
+
+
+@pytest.mark.parametrize("name", of_family("CHGNet"))
+class TestChgnet(checks.AdapterSuite):
+    isolated_atoms_accepted = False  # CHGNet's own graph has no place for them
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n not in of_family("CHGNet")])
+class TestOthers(checks.AdapterSuite):
+    def test_a_lone_atom_beside_a_crystal(self, model):
+        checks.check_widths(model, [Atoms("H"), bulk("Cu")])
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_widths_and_parameters_are_those_of_the_catalogue(models, name):
     model, entry = models[name], list_models()[name]
-    checks.check_widths(model, checks.specimens())
     assert {layer: model.widths[layer] for layer in LAYERS} == entry["widths"]
     assert sum(p.numel() for p in model.network.parameters()) == entry["parameters"]
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(
-    "invariance", ["rotation", "translation", "permutation", "supercell", "batch"]
-)
-def test_invariances(models, name, invariance):
-    getattr(checks, f"check_{invariance}")(models[name], checks.specimens())
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_slab_does_not_see_its_images(models, name):
-    checks.check_slab(models[name])
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_box_around_a_molecule_changes_nothing(models, ethanol, name):
-    boxed = ethanol.copy()
-    boxed.center(vacuum=10)
-    periodic = boxed.copy()
-    periodic.pbc = True
-    for version in (boxed, periodic):
-        checks.check_same(models[name], [version], [ethanol])
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_geometry_changes_the_features(models, name):
-    checks.check_geometry(models[name], checks.specimens())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -233,22 +221,6 @@ def test_further_layers_are_the_interactions(models, crystals, name):
 def test_an_unknown_layer_is_refused_and_the_known_ones_named(models, crystals, name):
     with pytest.raises(InputError, match=f"{name} has backbone, last, interaction-1"):
         extract_features(crystals, models[name], "interaction-9", progress=False)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_unknown_elements_are_refused_by_name(models, name):
-    checks.check_refusal(models[name], "Og")
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_isolated_atoms(models, name):
-    """CHGNet's own graph has no place for them; the others' features of them are well defined."""
-    if HERE[name]["family"] == "CHGNet":
-        with pytest.raises(Unsupported, match="no neighbour"):
-            models[name].prepare(checks.lonely())
-    else:
-        checks.check_isolated_accepted(models[name])
-        checks.check_widths(models[name], [Atoms("H"), bulk("Cu")])
 
 
 @pytest.mark.parametrize("name", of_family("CHGNet"))

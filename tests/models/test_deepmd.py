@@ -73,20 +73,9 @@ def model(frozen) -> DeepmdModel:
     return DeepmdModel(DeepPot(str(frozen)), "tiny-dpa3")
 
 
-def test_widths(model):
-    assert model.widths == {"backbone": 16, "last": 10}
-    checks.check_widths(model, specimens())
-
-
-@pytest.mark.parametrize(
-    "name", ["rotation", "translation", "permutation", "supercell", "batch", "geometry"]
-)
-def test_common_checks(model, name):
-    getattr(checks, f"check_{name}")(model, specimens())
-
-
-def test_slab(model):
-    checks.check_slab(model)
+class TestAdapter(checks.AdapterSuite):
+    def test_widths(self, model):
+        assert model.widths == {"backbone": 16, "last": 10}
 
 
 def test_last_layer_gives_the_atomic_energies(model):
@@ -132,11 +121,3 @@ def test_precision(model, tmp_path):
     torch.save({"model": wrapper.state_dict()}, tmp_path / "double.pt")
     double = DeepmdModel(DeepPot(str(tmp_path / "double.pt"), no_jit=True), "double")
     checks.check_precision(model, double, specimens())
-
-
-def test_refusals(model):
-    checks.check_refusal(model, "Og")
-
-
-def test_isolated_atoms(model):
-    checks.check_isolated_accepted(model)

@@ -31,20 +31,12 @@ def model() -> MatterSimModel:
     return MatterSimModel(network(), "small-m3gnet")
 
 
-def test_widths(model):
-    assert model.widths == {"backbone": 16, "last": 32}
-    checks.check_widths(model, specimens())
+class TestAdapter(checks.AdapterSuite):
+    isolated_atoms_accepted = False
+    unknown = ("Po", "Og")
 
-
-@pytest.mark.parametrize(
-    "name", ["rotation", "translation", "permutation", "supercell", "batch", "geometry"]
-)
-def test_common_checks(model, name):
-    getattr(checks, f"check_{name}")(model, specimens())
-
-
-def test_slab(model):
-    checks.check_slab(model)
+    def test_widths(self, model):
+        assert model.widths == {"backbone": 16, "last": 32}
 
 
 def library_energies(model, structures) -> torch.Tensor:
@@ -76,11 +68,7 @@ def test_backbone_gives_the_last_layer(model):
     assert checks.deviation(torch.cat(hidden, dim=1).numpy(), found["last"]) < 1e-5
 
 
-def test_refusals(model):
-    checks.check_refusal(model, "Po")
-    checks.check_refusal(model, "Og")
-    with pytest.raises(Unsupported, match="no neighbour"):
-        model.prepare(checks.lonely())
+def test_a_lone_atom_is_refused(model):
     with pytest.raises(Unsupported, match="no neighbour"):
         model.prepare(Atoms("Na"))
 

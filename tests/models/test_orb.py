@@ -37,27 +37,16 @@ def model(request) -> OrbModel:
     return OrbModel(network(request.param), f"small-{request.param}")
 
 
-def test_widths(model):
-    assert model.widths == {"backbone": 32, "last": 24}
-    checks.check_widths(model, specimens())
+class TestAdapter(checks.AdapterSuite):
+    rotation_is_learned = True
+    unknown = ("Po", "Og")
 
-
-@pytest.mark.parametrize("name", ["translation", "permutation", "supercell", "batch", "geometry"])
-def test_common_checks(model, name):
-    getattr(checks, f"check_{name}")(model, specimens())
+    def test_widths(self, model):
+        assert model.widths == {"backbone": 32, "last": 24}
 
 
 def test_neighbours_beyond_the_limit_are_left_out_in_any_cell():
     checks.check_supercell(OrbModel(network("direct", neighbours=20), "small-20"), specimens()[:3])
-
-
-def test_slab(model):
-    checks.check_slab(model)
-
-
-def test_rotation_is_learned_not_built_in(model):
-    with pytest.raises(AssertionError):
-        checks.check_rotation(model, specimens())
 
 
 def library_energy(model, atoms) -> float:
@@ -94,15 +83,6 @@ def test_precision():
     single = OrbModel(network("direct"), "single")
     double = OrbModel(network("direct").double(), "double")
     checks.check_precision(single, double, specimens())
-
-
-def test_refusals(model):
-    checks.check_refusal(model, "Po")
-    checks.check_refusal(model, "Og")
-
-
-def test_isolated_atoms(model):
-    checks.check_isolated_accepted(model)
 
 
 def test_load_takes_the_entry_of_the_catalogue(tmp_path, monkeypatch):

@@ -76,23 +76,11 @@ def model(checkpoint) -> PetModel:
         return load("tiny-pet", {"file": "model.ckpt", "url": "https://example.org/model.ckpt"})
 
 
-def test_widths(model):
-    assert model.widths == {"backbone": 24 + 16, "last": 12 + 12}
-    checks.check_widths(model, specimens())
+class TestAdapter(checks.AdapterSuite):
+    rotation_is_learned = True
 
-
-@pytest.mark.parametrize("name", ["translation", "permutation", "supercell", "batch", "geometry"])
-def test_common_checks(model, name):
-    getattr(checks, f"check_{name}")(model, specimens())
-
-
-def test_slab(model):
-    checks.check_slab(model)
-
-
-def test_rotation_is_learned_not_built_in(model):
-    with pytest.raises(AssertionError):
-        checks.check_rotation(model, specimens())
+    def test_widths(self, model):
+        assert model.widths == {"backbone": 24 + 16, "last": 12 + 12}
 
 
 def test_last_layer_gives_the_atomic_energies(model):
@@ -140,11 +128,6 @@ def test_precision(model, checkpoint):
     checks.check_precision(model, double, specimens())
 
 
-def test_refusals(model):
-    checks.check_refusal(model, "Og")
-
-
-def test_isolated_atoms(model):
-    checks.check_isolated_accepted(model)
+def test_an_isolated_atom_has_no_edge_features(model):
     alone = latents(model, [checks.lonely()[2:]])["last"]
     assert alone[:, 12:] == pytest.approx(0)  # no edges

@@ -19,20 +19,9 @@ def model():
     return load("soap", registry("models")["soap"])
 
 
-def test_widths(model):
-    assert model.widths == registry("models")["soap"]["widths"]
-    checks.check_widths(model, specimens())
-
-
-@pytest.mark.parametrize(
-    "name", ["rotation", "translation", "permutation", "supercell", "batch", "geometry"]
-)
-def test_common_checks(model, name):
-    getattr(checks, f"check_{name}")(model, specimens())
-
-
-def test_slab(model):
-    checks.check_slab(model)
+class TestAdapter(checks.AdapterSuite):
+    def test_widths(self, model):
+        assert model.widths == registry("models")["soap"]["widths"]
 
 
 def test_the_counting_density_is_that_of_one_species(model):
@@ -53,11 +42,3 @@ def test_elements_scale_the_weighted_densities(model):
     assert deviation(other[0], one[0]) < 1e-6
     assert deviation(other[1], one[1] * 47 / 29) < 1e-5
     assert deviation(other[2], one[2]) > 0.1
-
-
-def test_refusals(model):
-    checks.check_refusal(model, "Og")
-
-
-def test_isolated_atoms(model):
-    checks.check_isolated_accepted(model)

@@ -138,20 +138,11 @@ def model(request, checkpoints) -> UmaModel:
     return loaded(checkpoints, *request.param.split("-"))
 
 
-def test_widths(model):
-    assert model.widths == {"backbone": 16, "last": 12}
-    checks.check_widths(model, specimens())
+class TestAdapter(checks.AdapterSuite):
+    unknown = ("Rb", "Og")
 
-
-@pytest.mark.parametrize(
-    "name", ["rotation", "translation", "permutation", "supercell", "batch", "geometry"]
-)
-def test_common_checks(model, name):
-    getattr(checks, f"check_{name}")(model, specimens())
-
-
-def test_slab(model):
-    checks.check_slab(model)
+    def test_widths(self, model):
+        assert model.widths == {"backbone": 16, "last": 12}
 
 
 def test_last_layer_gives_the_energies(model):
@@ -195,12 +186,3 @@ def test_precision(checkpoints):
         unit = pretrained_mlip.get_predict_unit(checkpoints["uma"], double, device="cpu")
     model = UmaModel(unit.model.module.double(), "omat", "double")
     checks.check_precision(loaded(checkpoints, "uma", "omat"), model, specimens())
-
-
-def test_refusals(model):
-    checks.check_refusal(model, "Rb")
-    checks.check_refusal(model, "Og")
-
-
-def test_isolated_atoms(model):
-    checks.check_isolated_accepted(model)
