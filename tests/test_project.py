@@ -1,10 +1,9 @@
-"""The house: dependencies, notebooks, profiles."""
+"""The house: dependencies, profiles, result files."""
 
 import json
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 
@@ -18,7 +17,6 @@ from umlip_latents.book import (
 from umlip_latents.resources import InputError
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def dependencies() -> list[str]:
@@ -41,29 +39,6 @@ def test_the_lock_pins_every_dependency():
         assert re.search(rf"^{name}==\S+", lock, re.M), name
     assert "torch==2.13.0" in lock
     assert "://" not in lock
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebooks_are_clean_and_parameterized(path):
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    code = [c for c in notebook.cells if c.cell_type == "code"]
-    assert "parameters" in code[0].metadata.get("tags", [])
-    assert all(not c.outputs and c.execution_count is None for c in code)
-    assert notebook.cells[0].cell_type == "markdown"
-    assert "**Time.**" in notebook.cells[0].source
-    assert "Try next" in notebook.cells[-1].source
-
-
-@pytest.mark.parametrize("profile", ["quick", "default", "full"])
-def test_profiles_set_only_parameters_that_exist(profile):
-    known = {}
-    for path in NOTEBOOKS:
-        notebook = nbformat.read(path, as_version=4)
-        cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
-        known[path.stem] = set(re.findall(r"^(\w+) =", cell.source, re.M))
-    for name, parameters in load_profile(profile).items():
-        assert set(parameters) <= known[name], name
 
 
 def test_unknown_profiles_are_refused():

@@ -181,7 +181,6 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "results_full": matrix_tables(REFERENCE),
         "results_published": published_tables(),
         "cumulant_steps": cumulant_steps({"this build": results, "full scale": REFERENCE}),
-        "retention": retention({"this build": results, "full scale": REFERENCE}),
         "benchmarks": benchmark_tables(DATA / "reference-results" / "benchmarks.json"),
     }
 
@@ -300,27 +299,6 @@ def cumulant_steps(folders: Mapping[str, Path]) -> str:
         for index, row in zip(table.index, table.to_numpy(), strict=True)
     ]
     return markdown_table(header, cells)
-
-
-def retention(folders: Mapping[str, Path]) -> str:
-    """Pretraining retention of several runs, and what the paper's errors give for it."""
-    rows = []
-    for run, folder in folders.items():
-        if (file := folder / "04_fine_tuning-protocols.csv").is_file():
-            table = pd.read_csv(file)
-            for r in table[(table["domain"] == "target") & table["low"].notna()].itertuples():
-                kept = f"{r.retention:.3f} ({r.low:.3f} to {r.high:.3f})"
-                force = f"{r.force_mae:.0f} ({r.force_low:.0f} to {r.force_high:.0f})"
-                rows.append((run, r.start, r.target_domain, r.run, r.layer, kept, force))
-    paper = pd.read_csv(PUBLISHED).query(
-        "study == 'pet-fine-tuning-li3ps4' and metric == 'gfre' and source == 'pretrained'"
-    )
-    error = paper.set_index("target")["value"]
-    for protocol in error.index.drop("bespoke"):
-        value = f"{1 - error[protocol] / error['bespoke']:.3f}"
-        rows.append(("paper", "PET-MAD", "Li3PS4", protocol, "last", value, "-"))
-    header = ("run", "start", "target domain", "protocol", "layer", "retention")
-    return markdown_table((*header, "force MAE (meV/Å)"), rows)
 
 
 def benchmark_tables(file: Path) -> str:
