@@ -192,6 +192,19 @@ def test_mace_torch_follows_the_protocols(models, parts, tmp_path):
         fine_tune(start, *parts, REPLAY, **shared)
 
 
+def test_an_interrupted_mace_run_starts_again_and_ends_the_same(models, parts, tmp_path):
+    arguments = (models["book-mace-mptrj"], *parts, "full fine-tuning")
+    shared = {"cache": tmp_path, "epochs": 2, "batch_size": 2, "learning_rate": 5e-3}
+    run = fine_tune(*arguments, **shared)
+    weights = run.model(2).network.state_dict()
+    for file in (finetuning.errors_file(run.folder, 2), finetuning.weights_file(run.folder, 2)):
+        file.unlink()
+    (run.folder / "mace-torch").mkdir()  # what an interrupted run leaves
+    again = fine_tune(*arguments, **shared).model(2).network.state_dict()
+    for key, value in weights.items():
+        assert torch.allclose(value, again[key], rtol=0, atol=1e-6), key
+
+
 def test_alignment_takes_off_the_mean_error(parts, pretrained):
     model = finetuning.starting_model(pretrained, "full fine-tuning", 0)
     align_elements(model, parts[0])
