@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from .provenance import provenance
-from .resources import DATA, PACKAGE, InputError
+from .resources import DATA, PACKAGE, InputError, written_whole
 
 ROOT = PACKAGE.parents[1]
 REFERENCE = DATA / "reference-results" / "full"
@@ -44,17 +44,16 @@ def save_results(
     folder.mkdir(parents=True, exist_ok=True)
     for key, table in tables.items():
         text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        write_whole(folder / f"{name}-{key}.csv", text)
+        write_text(folder / f"{name}-{key}.csv", text)
     content = {"findings": list(findings), "provenance": provenance()}
     content["profile"] = os.environ.get("UMLIP_LATENTS_PROFILE", "interactive")
-    write_whole(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
+    write_text(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def load_profile(name: str) -> dict[str, dict]:
@@ -153,7 +152,7 @@ def build_html(source: Path, output: Path) -> Path:
     command = [sys.executable, "-c", start, "build", str(source), "--all"]
     command += ["--path-output", str(source), "--keep-going", "--warningiserror"]
     log = subprocess.run(command, capture_output=True, text=True)
-    write_whole(output / "jupyter-book.log", log.stdout + log.stderr)
+    write_text(output / "jupyter-book.log", log.stdout + log.stderr)
     if log.returncode:
         tail = "\n".join((log.stdout + log.stderr).splitlines()[-30:])
         raise InputError(f"jupyter-book could not build the pages:\n{tail}")

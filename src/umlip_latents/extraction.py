@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .environments import RemoteModel
 from .models.base import LatentModel, Unsupported
 from .models.catalog import load_model
-from .resources import InputError
+from .resources import InputError, written_whole
 from .store import FeatureStore
 from .structures import fingerprint
 
@@ -101,17 +101,12 @@ class Features:
 
 
 def save_npz(path: str | Path, **arrays: np.ndarray) -> None:
-    """Write an NPZ file under a temporary name, then rename it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Write an NPZ file, whole or not at all."""
     try:
-        with open(temporary, "wb") as stream:
+        with written_whole(Path(path)) as temporary, open(temporary, "wb") as stream:
             np.savez_compressed(stream, **arrays)
-        temporary.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def extract_features(

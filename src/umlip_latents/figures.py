@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .resources import InputError
+from .resources import InputError, written_whole
 
 # Okabe and Ito's colour-blind safe palette without its black and yellow, which vanish on dark or
 # light pages
@@ -38,8 +38,8 @@ def finished(figure: Figure) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure, its text as text, in the format that the file's ending names."""
     try:
-        with plt.rc_context({"svg.fonttype": "none"}):
-            figure.savefig(path)
+        with plt.rc_context({"svg.fonttype": "none"}), written_whole(path) as temporary:
+            figure.savefig(temporary)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be written ({error}).") from None
 

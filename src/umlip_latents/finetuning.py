@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from .models.base import LatentModel
 from .models.catalog import load_model
-from .resources import InputError
+from .resources import InputError, written_whole
 from .structures import labels_fingerprint
 
 PROTOCOLS = (
@@ -328,17 +328,16 @@ def record(run: FineTuning, epoch: int, model: LatentModel, test: Sequence[Atoms
             }
         )
     model.save(weights_file(run.folder, epoch))
-    file = errors_file(run.folder, epoch)
-    file.with_suffix(".tmp").write_text(json.dumps(rows))
-    file.with_suffix(".tmp").replace(file)
+    with written_whole(errors_file(run.folder, epoch)) as temporary:
+        temporary.write_text(json.dumps(rows))
 
 
 def save_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
-    """Write the moments of Adam under a temporary name, then rename them."""
+    """Write the moments of Adam."""
     state = optimizer.state_dict()["state"]
     moments = {f"{i}.{key}": value for i, row in state.items() for key, value in row.items()}
-    save_file(moments, file.with_suffix(".tmp"))
-    file.with_suffix(".tmp").replace(file)
+    with written_whole(file) as temporary:
+        save_file(moments, temporary)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:

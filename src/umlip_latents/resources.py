@@ -6,6 +6,8 @@ import hashlib
 import os
 import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,17 @@ class InputError(ValueError):
 def registry(name: str) -> dict[str, dict[str, Any]]:
     """The declarative entries of ``data/<name>.yaml``."""
     return yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which becomes `path` only if nothing fails."""
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -84,22 +97,19 @@ def fetch(file: str, url: str, expected: str | None = None) -> Path:
     if not url.startswith("https://"):
         raise InputError(f"{file}: refusing to download from {url}, which is not https.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(f".{os.getpid()}.part")
     try:
-        with urllib.request.urlopen(url, timeout=60) as answer, open(temporary, "wb") as out:
-            total = int(answer.headers.get("Content-Length") or 0)
-            with tqdm(total=total, unit="B", unit_scale=True, desc=file) as bar:
-                while block := answer.read(1 << 20):
-                    out.write(block)
-                    bar.update(len(block))
-        if expected:
-            check(temporary, expected)
-        temporary.replace(target)
+        with written_whole(target) as temporary:
+            with urllib.request.urlopen(url, timeout=60) as answer, open(temporary, "wb") as out:
+                total = int(answer.headers.get("Content-Length") or 0)
+                with tqdm(total=total, unit="B", unit_scale=True, desc=file) as bar:
+                    while block := answer.read(1 << 20):
+                        out.write(block)
+                        bar.update(len(block))
+            if expected:
+                check(temporary, expected)
     except OSError as error:
         raise InputError(
             f"{file}: cannot be downloaded from {url} ({error}); "
             "put a copy into the folder named by UMLIP_LATENTS_DATA."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return target if expected else check_first(target)

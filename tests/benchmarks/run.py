@@ -29,7 +29,7 @@ from umlip_latents import (
     split_atoms,
     streaming_gfre,
 )
-from umlip_latents.book import ROOT, markdown_table, write_whole
+from umlip_latents.book import ROOT, markdown_table, write_text
 from umlip_latents.extraction import common_structures
 from umlip_latents.provenance import provenance
 from umlip_latents.resources import DATA, InputError
@@ -218,7 +218,7 @@ def main() -> None:
     machine = {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
     content = {"provenance": provenance() | machine, "sections": sections}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(arguments.output, json.dumps(content, indent=1) + "\n")
+    write_text(arguments.output, json.dumps(content, indent=1) + "\n")
     for section in sections:
         print(f"\n{section['title']}\n\n{markdown_table(section['header'], section['rows'])}")
 

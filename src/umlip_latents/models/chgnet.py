@@ -14,7 +14,7 @@ from ase import Atoms
 from pymatgen.core import Lattice, Structure
 from safetensors.torch import save_file
 
-from ..resources import check
+from ..resources import check, written_whole
 from .base import Unsupported, padded_cell, recorded, refuse_elements, weights_fingerprint
 
 with contextlib.redirect_stdout(io.StringIO()):
@@ -86,9 +86,8 @@ class ChgnetModel:
 
     def save(self, path: Path) -> None:
         """Write the weights as safetensors."""
-        temporary = path.with_suffix(".tmp")
-        save_file(self.network.state_dict(), temporary)
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            save_file(self.network.state_dict(), temporary)
 
     def untrained(self, seed: int) -> CHGNet:
         """The same architecture with freshly drawn weights."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ..resources import DATA, InputError, check, fetch, sha256
+from ..resources import DATA, InputError, check, fetch, sha256, written_whole
 from .base import LAYERS, recorded, refuse_elements, weights_fingerprint
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -183,10 +183,8 @@ def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
     """
     description = architecture(network)
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    temporary = path.with_suffix(".tmp")
-    save_safetensors(state, temporary)
-    temporary.replace(path)
-    temporary = path.with_suffix(".json.tmp")
+    with written_whole(path) as temporary:
+        save_safetensors(state, temporary)
     widths = MaceModel(network, path.stem, card.get("head")).widths
     found = {
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -194,8 +192,8 @@ def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
         "sha256": sha256(path),
         "architecture": description,
     }
-    temporary.write_text(json.dumps({**card, **found}, indent=1) + "\n")
-    temporary.replace(path.with_suffix(".json"))
+    with written_whole(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({**card, **found}, indent=1) + "\n")
 
 
 def build_network(card: dict, seed: int = 0) -> torch.nn.Module:
