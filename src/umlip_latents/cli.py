@@ -12,6 +12,7 @@ from pathlib import Path
 # heavy modules are imported by the command that needs them, so that --help answers at once
 
 MODEL_HELP = "a name, a checkpoint file, or a model of your own, FILE.py:CLASS, whose code is run"
+TRUST_HELP = "allow a pickled checkpoint, or one for which no SHA-256 is published"
 LAYER_HELP = "backbone, last, or another that the model has, such as interaction-1"
 
 
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--structures", required=True, help="a data set's name, or a file")
     command.add_argument("--output", required=True, type=Path, help="NPZ file to write")
     command.add_argument("--store", type=Path, help="folder to keep features in and resume from")
-    command.add_argument("--trust", action="store_true", help="allow a pickled checkpoint")
+    command.add_argument("--trust", action="store_true", help=TRUST_HELP)
     command.add_argument("--json", action="store_true", help="machine-readable output")
     command.set_defaults(run=extract)
 
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--structures", help="for --model: a data set's name, or a file")
     command.add_argument("--layer", default="backbone", help=f"for --model: {LAYER_HELP}")
     command.add_argument("--store", type=Path, help="for --model: folder to keep features in")
+    command.add_argument("--trust", action="store_true", help=f"for --model: {TRUST_HELP}")
     command.add_argument(
         "--metric", action="append", choices=("gfre", "lfre"), help="repeat for both; default gfre"
     )
@@ -212,7 +214,7 @@ def compare(arguments: argparse.Namespace) -> None:
         raise InputError("compare needs --structures to extract features of --model from.")
     files = [Features.load(path) for path in arguments.features]
     structures = load_structures(arguments.structures) if arguments.model else []
-    models = [load_model(name) for name in arguments.model]
+    models = [load_model(name, trust=arguments.trust) for name in arguments.model]
     extracted = [
         extract_features(structures, model, arguments.layer, store=arguments.store)
         for model in models

@@ -58,9 +58,14 @@ def check(path: Path, expected: str, who: str = "the registry expects") -> Path:
     return path
 
 
+def first_record(file: str) -> Path:
+    """Where the SHA-256 of the first copy of a file stands, if none is published for it."""
+    return cache_folder() / f"{Path(file).name}.sha256"
+
+
 def check_first(path: Path) -> Path:
     """Trust on first use: the SHA-256 of the first copy is recorded, later ones must have it."""
-    record = cache_folder() / f"{path.name}.sha256"
+    record = first_record(path.name)
     if record.is_file():
         return check(path, record.read_text().strip(), f"the first copy had, as {record} says,")
     record.parent.mkdir(parents=True, exist_ok=True)

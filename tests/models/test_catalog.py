@@ -184,7 +184,10 @@ def test_a_foundation_model_is_trusted_on_first_use_only(tmp_path, monkeypatch, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     file = data / list_models()["mace-mp-0a-small"]["file"]
     torch.save(models["book-mace-mptrj"].network, file)
-    first = load_model("mace-mp-0a-small")
+    with pytest.raises(InputError, match=r"no SHA-256 is published .* pass --trust"):
+        load_model("mace-mp-0a-small")
+    assert not cache.exists()
+    first = load_model("mace-mp-0a-small", trust=True)
     assert first.fingerprint == models["book-mace-mptrj"].fingerprint
     record = cache / "umlip-latents" / f"{file.name}.sha256"
     assert record.read_text().strip() == sha256(file)
@@ -203,7 +206,7 @@ def test_the_head_of_a_foundation_model_is_that_of_its_entry(tmp_path, monkeypat
     network = copy.deepcopy(two_heads)
     network.heads = ["matpes", entry["head"]]
     torch.save(network, tmp_path / entry["file"])
-    assert load_model("mace-mh-1").head == entry["head"]
+    assert load_model("mace-mh-1", trust=True).head == entry["head"]
 
 
 OWN = """

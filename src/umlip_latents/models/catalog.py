@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..environments import CURRENT, RemoteModel
-from ..resources import DATA, InputError, fetch, registry, sha256
+from ..resources import DATA, InputError, fetch, first_record, registry, sha256
 from .base import LatentModel
 
 # the module of each family, which has `load(name, entry)`; imported when it is needed
@@ -90,7 +90,8 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
         ``.model`` pickled by mace-torch, or a model of your own, ``my_model.py:MyModel``, whose
         code is run.
     trust
-        Allow a pickled file, which may run any code while it loads.
+        Allow a pickled file, which may run any code while it loads; also the first copy of a
+        checkpoint of the catalogue for which its makers publish no SHA-256.
 
     Returns
     -------
@@ -100,10 +101,11 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
     Raises
     ------
     InputError
-        Unknown name, missing file, wrong SHA-256, or a pickled file without `trust`.
+        Unknown name, missing file, wrong SHA-256, or a file that needs `trust`.
     """
     name = str(source)
     if entry := find_entry(name):
+        check_trust(name, entry, trust)
         return named(name, entry)
     if own := re.fullmatch(r"(.+\.py):(\w+)", name):
         return own_model(Path(own[1]), own[2])
@@ -121,6 +123,16 @@ def find_entry(name: str) -> dict | None:
     if twin and (entry := models.get(f"{twin[1]}-s0")):
         return {**models[entry["like"]], **entry, "seed": int(twin[2])}
     return models.get(name)
+
+
+def check_trust(name: str, entry: dict, trust: bool) -> None:
+    """Raise `InputError` if nothing vouches for a download: no SHA-256, no first copy, no trust."""
+    if "url" not in entry or entry.get("sha256") or trust or first_record(entry["file"]).is_file():
+        return
+    raise InputError(
+        f"{name}: no SHA-256 is published for {entry['file']}, which can run any code while it "
+        "loads; pass --trust (trust=True) once, and the SHA-256 of that copy is recorded."
+    )
 
 
 def named(name: str, entry: dict) -> LatentModel | RemoteModel:
