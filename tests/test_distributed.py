@@ -11,6 +11,7 @@ from dask.distributed import Client, LocalCluster
 
 from umlip_latents import (
     FeatureBlocks,
+    distributed,
     extract_features,
     reconstruction_matrix,
     split_atoms,
@@ -84,8 +85,8 @@ def test_extraction_survives_a_killed_worker(client, tmp_path):
     expected = extract_features(STRUCTURES, Slow("a"), "last", progress=False)
 
     def work():
-        return extract_features(
-            STRUCTURES, Slow("a"), "last", store=tmp_path, scheduler=client, progress=False
+        return distributed.extract_features(
+            client, STRUCTURES, Slow("a"), "last", store=tmp_path, progress=False
         )
 
     found = killing(client, work, lambda: len(list(tmp_path.glob("*/block-*"))) >= 3)
@@ -109,7 +110,7 @@ def test_gfre_survives_a_killed_worker(client, tmp_path):
     start = time.monotonic()
     found = killing(
         client,
-        lambda: streaming_gfre(blocks, train, test, scheduler=client),
+        lambda: distributed.streaming_gfre(client, blocks, train, test),
         lambda: time.monotonic() > start + 0.8,
     )
     assert found.to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-10)
@@ -122,7 +123,7 @@ def test_lfre_is_dealt_out_and_named_models_are_loaded_by_the_workers(
     for name in names:
         address = client.scheduler.address
         options = {"store": tmp_path, "progress": False}
-        found = extract_features(crystals, name, "last", scheduler=address, **options)
+        found = distributed.extract_features(address, crystals, name, "last", **options)
         assert np.array_equal(
             found.features, extract_features(crystals, name, "last", progress=False).features
         )
@@ -130,21 +131,25 @@ def test_lfre_is_dealt_out_and_named_models_are_loaded_by_the_workers(
     x = rng.normal(size=(300, 5))
     tables = {"x": x, "y": np.tanh(x @ rng.normal(size=(5, 7)))}
     train, test = np.arange(250), np.arange(250, 300)
-    expected = reconstruction_matrix(tables, train, test, "lfre")
-    found = reconstruction_matrix(tables, train, test, "lfre", scheduler=client)
+    groups = np.repeat(np.arange(60), 5)
+    expected = reconstruction_matrix(tables, train, test, "lfre", groups=groups)
+    found = distributed.local_matrix(client, tables, train, test, groups=groups)
     assert found.to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-10)
 
 
 def test_what_cannot_be_shared_is_refused(client, tmp_path):
-    with pytest.raises(InputError, match="needs a store"):
-        extract_features(STRUCTURES, "element", scheduler=client)
+    with pytest.raises(InputError, match="environment of its own"):
+        distributed.extract_features(client, STRUCTURES, "7net-0", store=tmp_path)
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        distributed.extract_features("nowhere:1", STRUCTURES, "element", store=tmp_path)
     with pytest.raises(InputError, match="extract them first"):
         FeatureBlocks(STRUCTURES, ["element"], "last", tmp_path)
     extract_features(STRUCTURES, "element", store=tmp_path, progress=False)
     blocks = FeatureBlocks(STRUCTURES, ["element"], "last", tmp_path)
-    for scheduler in (None, client):
-        with pytest.raises(InputError, match="the split names atom 99999"):
-            streaming_gfre(blocks, np.arange(9), [99_999], scheduler=scheduler)
+    with pytest.raises(InputError, match="the split names atom 99999"):
+        streaming_gfre(blocks, np.arange(9), [99_999])
+    with pytest.raises(InputError, match="the split names atom 99999"):
+        distributed.streaming_gfre(client, blocks, np.arange(9), [99_999])
 
 
 def test_blocks_hold_only_what_every_model_accepts(models, crystals, lonely, tmp_path):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from umlip_latents.effects import drawn_seeds, draws, effect_table, squares_by_structure
-from umlip_latents.reconstruction import global_reconstruction_error, split_atoms
+from umlip_latents import Features, compare
+from umlip_latents.effects import drawn_seeds, draws, effect_table
 
 N_ATOMS = np.full(80, 10)
 BASE = ("b0", "b1", "b2")
@@ -28,27 +28,26 @@ def world():
     return features
 
 
+def compared(tables, numbers=None, **options):
+    """The comparison of plain tables, three splits by structure."""
+    numbers = np.full(800, 14) if numbers is None else numbers
+    features = {n: Features(x, N_ATOMS, numbers, np.arange(80)) for n, x in tables.items()}
+    return compare(features, **{"n_test": 200, "n_splits": 3, **options})
+
+
 @pytest.fixture(scope="module")
 def splits(world):
-    return squares_by_structure(world, N_ATOMS, n_test=200)
+    return compared(world)
 
 
 def rows(table, level):
     return table[table["level"] == level].set_index("direction")
 
 
-def test_the_floor_is_the_mean_over_pairs_of_seeds(world, splits):
+def test_the_floor_is_the_mean_over_pairs_of_seeds(splits):
     table = effect_table(splits, SEEDS, BASE, {})
-    expected = []
-    for seed in range(3):
-        train, test = split_atoms(N_ATOMS, 200, by="structure", seed=seed)
-        expected += [
-            global_reconstruction_error(world[a], world[b], train, test)
-            for a in BASE
-            for b in BASE
-            if a != b
-        ]
-    assert table["error"][0] == pytest.approx(np.mean(expected), rel=1e-10)
+    errors = splits.by_split.query("source in @BASE and target in @BASE")["error"]
+    assert table["error"][0] == pytest.approx(errors.mean(), rel=1e-10)
     assert table["ratio"][0] == 1
 
 
@@ -82,9 +81,7 @@ def test_intervals_hold_their_value_and_are_reproducible(splits):
 
 def test_more_structures_narrow_the_interval(world):
     def width(n_test):
-        table = effect_table(
-            squares_by_structure(world, N_ATOMS, n_test=n_test, seeds=(0,)), SEEDS, BASE, {}
-        )
+        table = effect_table(compared(world, n_test=n_test, n_splits=1), SEEDS, BASE, {})
         return table["error_high"][0] - table["error_low"][0]
 
     assert width(400) < width(50)
@@ -98,10 +95,8 @@ def test_within_elements_takes_the_element_off(world):
     features = {
         name: one_hot @ rng.normal(size=(6, 8)) + 0.1 * rng.normal(size=(800, 8)) for name in BASE
     }
-    overall = effect_table(squares_by_structure(features, N_ATOMS, n_test=200), SEEDS, BASE, {})
-    within = effect_table(
-        squares_by_structure(features, N_ATOMS, numbers=numbers, n_test=200), SEEDS, BASE, {}
-    )
+    overall = effect_table(compared(features, numbers), SEEDS, BASE, {})
+    within = effect_table(compared(features, numbers, within_element=True), SEEDS, BASE, {})
     assert overall["error"][0] < 0.3
     assert within["error"][0] > 0.95
 
@@ -123,14 +118,9 @@ def test_models_of_one_seed_stand_on_their_own(world, splits):
     """A level that is its own seed's base model changes nothing, whatever the other seeds do."""
     level = {"copy": ["b1"]}
     found = rows(effect_table(splits, SEEDS, BASE, level), "copy")
-    assert (found["same_seed"] < 1e-10).all()
-    to_others = np.mean(
-        [
-            np.sqrt(sums[b, "b1"].sum() / counts.sum())
-            for sums, counts in splits
-            for b in ("b0", "b2")
-        ]
-    )
+    assert (found["same_seed"] < 1e-6).all()
+    others = ("b0", "b2")
+    to_others = splits.by_split.query("source in @others and target == 'b1'")["error"].mean()
     assert found.loc["base to level", "error"] == pytest.approx(to_others, rel=1e-10)
     apart = rows(effect_table(splits, {**SEEDS, "b1": 1}, BASE, {"x": ["seed-like"]}), "x")
     assert apart["same_seed"].isna().all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from umlip_latents import cumulant_features, reconstruction_matrix, split_atoms, streaming_gfre
-from umlip_latents.factors import Factors, part_labels, rows_of_parts
+from umlip_latents.factors import TriangularFactors, part_labels, rows_of_parts
 from umlip_latents.resources import InputError
 
 from .test_reconstruction import TABLES, TEST, TRAIN
@@ -21,7 +21,9 @@ def blocks(tables=TABLES, cuts=CUTS):
 
 def factors_of(block, start):
     rows = len(block["smooth"])
-    return Factors().update(block, rows_of_parts(part_labels(TRAIN, TEST)[start : start + rows]))
+    return TriangularFactors().update(
+        block, rows_of_parts(part_labels(TRAIN, TEST)[start : start + rows])
+    )
 
 
 def test_blocks_give_the_errors_of_whole_tables():
@@ -30,10 +32,20 @@ def test_blocks_give_the_errors_of_whole_tables():
     assert found.to_numpy() == pytest.approx(EXPECTED.to_numpy(), abs=1e-10)
 
 
+def test_folds_by_structure_reach_the_blocks():
+    owner = np.repeat(np.arange(40), 6)
+    train, test = split_atoms(np.full(40, 6), 60, by="structure", seed=3)
+    expected = reconstruction_matrix(TABLES, train, test, groups=owner)
+    found = streaming_gfre(blocks(), train, test, groups=owner)
+    assert found.to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-8)
+    by_atom = streaming_gfre(blocks(), train, test)
+    assert np.abs(found.to_numpy() - by_atom.to_numpy()).max() > 1e-4
+
+
 @pytest.mark.parametrize("order", [range(6), (5, 2, 0, 4, 1, 3)])
 def test_factors_merge_in_any_order(order):
     parts = [factors_of(b, start) for b, start in zip(blocks(), CUTS, strict=False)]
-    merged = Factors()
+    merged = TriangularFactors()
     for i in order:
         merged = merged.merge(parts[i])
     assert merged.errors().to_numpy() == pytest.approx(EXPECTED.to_numpy(), abs=1e-10)
@@ -80,7 +92,9 @@ def test_blocks_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="0 test atoms"):
         streaming_gfre([{"a": np.eye(5)}], np.arange(5), [])
     with pytest.raises(InputError, match="merged"):
-        factors_of(blocks()[0], 0).merge(Factors().update({"a": np.eye(3)}, [[0], [1], [2]]))
+        factors_of(blocks()[0], 0).merge(
+            TriangularFactors().update({"a": np.eye(3)}, [[0], [1], [2]])
+        )
 
 
 def test_cumulants_of_blocks_of_structures_are_those_of_all():

@@ -25,7 +25,7 @@ from umlip_latents.finetuning import (
 )
 from umlip_latents.labelling import label_with_gfn1_xtb
 from umlip_latents.resources import InputError
-from umlip_latents.structures import interleaved, split_by_origin
+from umlip_latents.splits import interleaved, split_by_origin
 from umlip_latents.training import composition_baseline
 
 SHORT = {"epochs": 3, "batch_size": 2, "learning_rate": 3e-4}

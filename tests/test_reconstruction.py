@@ -11,19 +11,20 @@ from skmatter.metrics import (
 )
 
 from umlip_latents import (
-    Regression,
+    CUTOFF,
+    TIKHONOV,
+    Regularization,
     global_reconstruction_error,
     local_reconstruction_error,
     reconstruction_matrix,
     split_atoms,
 )
 from umlip_latents.reconstruction import (
-    bootstrap_interval,
-    of_seen_elements,
+    of_known_elements,
     pointwise_errors,
-    root_mean_square,
     subtract_element_means,
 )
+from umlip_latents.regression import two_folds
 from umlip_latents.resources import InputError
 
 
@@ -38,6 +39,64 @@ def tables(n: int = 240) -> dict[str, np.ndarray]:
         "wide": np.sin(hidden @ rng.normal(size=(6, 33))),
         "onehot": np.eye(5)[rng.integers(5, size=n)],
     }
+
+
+def plain_map(x, y, groups, regularization):
+    """Weights of one regularised map by the definition, one strength after the other."""
+    one, two = two_folds(len(x), groups)
+    folds = ((one, two), (two, one))
+    largest = max(np.linalg.norm(x[fold], 2) for fold in (one, two))
+
+    def weights(rows, strength):
+        u, s, vh = np.linalg.svd(x[rows], full_matrices=False)
+        if regularization.kind == "cutoff":
+            f = np.where(s > strength, 1 / s, 0)
+        else:
+            f = s / (s**2 + strength**2)
+        return vh.T @ (f[:, None] * (u.T @ y[rows]))
+
+    losses = []
+    for strength in regularization.strengths:
+        left = [y[b] - x[b] @ weights(a, strength * largest) for a, b in folds]
+        if regularization.kind == "cutoff":
+            losses.append(sum(np.sqrt((r**2).mean(axis=0)).mean() for r in left))
+        else:
+            losses.append(sum((r**2).sum() for r in left))
+    return weights(np.arange(len(x)), regularization.strengths[np.argmin(losses)] * largest)
+
+
+def standard(x, train):
+    """Centred and of unit total variance on the training atoms."""
+    return (x - x[train].mean(axis=0)) / np.sqrt(x[train].var(axis=0).sum())
+
+
+def plain_gfre(x, y, train, test, groups, regularization):
+    """GFRE by its definition."""
+    x, y = standard(x, train), standard(y, train)
+    weights = plain_map(x[train], y[train], groups[train], regularization)
+    return np.sqrt(np.square(y[test] - x[test] @ weights).sum(axis=1).mean())
+
+
+def plain_lfre(x, y, train, test, k, groups, regularization):
+    """LFRE by its definition, the folds of each neighbourhood by hand."""
+    x, y = standard(x, train), standard(y, train)
+    squares = []
+    for i in test:
+        near = train[np.argsort(np.linalg.norm(x[train] - x[i], axis=1))[:k]]
+        labels, counts = np.unique(groups[near], return_counts=True)
+        loads, side = [0, 0], {}
+        for label, count in sorted(zip(labels, counts, strict=True), key=lambda p: (-p[1], p[0])):
+            side[label] = int(loads[1] < loads[0])
+            loads[side[label]] += count
+        halves = np.array([side[g] for g in groups[near]])
+        x_mean, y_mean = x[near].mean(axis=0), y[near].mean(axis=0)
+        guess = y_mean
+        if len(labels) > 1:
+            # two groups are folded as they are: one label a half
+            weights = plain_map(x[near] - x_mean, y[near] - y_mean, halves, regularization)
+            guess = y_mean + (x[i] - x_mean) @ weights
+        squares.append(np.square(y[i] - guess).sum())
+    return np.sqrt(np.mean(squares))
 
 
 TABLES = tables()
@@ -73,7 +132,7 @@ def test_lfre_with_own_number_of_neighbours(k):
 
 def test_pointwise_errors_are_those_of_scikit_matter():
     pair = {"a": TABLES["smooth"], "b": TABLES["wide"]}
-    found = pointwise_errors(pair, TRAIN, TEST, "gfre")["a", "b"]
+    found = pointwise_errors(pair, TRAIN, TEST, "gfre").errors["a", "b"]
     expected = skmatter_pointwise(pair["a"], pair["b"], train_idx=TRAIN, test_idx=TEST)
     assert found == pytest.approx(expected, abs=1e-9)
 
@@ -133,22 +192,6 @@ def test_local_maps_follow_a_bend_that_a_global_map_cannot():
     assert local_reconstruction_error(x, y, train, test, n_local_points=20) < 0.05
 
 
-def test_split_by_structure_keeps_structures_whole():
-    sizes = np.array([3, 10, 1, 7, 20, 4, 4, 9])
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    for seed in range(5):
-        train, test = split_atoms(sizes, 15, by="structure", seed=seed)
-        assert len(test) == 15
-        assert not set(owner[train]) & set(owner[test])
-
-
-def test_split_by_atom_is_a_partition_and_depends_on_the_seed():
-    train, test = split_atoms(np.array([50, 50]), 30, seed=0)
-    assert sorted([*train, *test]) == list(range(100))
-    assert (split_atoms(np.array([50, 50]), 30, seed=0)[1] == test).all()
-    assert (split_atoms(np.array([50, 50]), 30, seed=1)[1] != test).any()
-
-
 def test_within_element_features_have_no_element_mean():
     numbers = np.array([1, 1, 1, 8, 8, 8, 6])
     x = np.random.default_rng(6).normal(size=(7, 3)) + numbers[:, None]
@@ -157,19 +200,13 @@ def test_within_element_features_have_no_element_mean():
     for z in (1, 8):
         assert found[train][numbers[train] == z].mean(axis=0) == pytest.approx(0, abs=1e-12)
     assert (found[6] == 0).all()
-    assert list(of_seen_elements(numbers, train, np.array([2, 5, 6]), at_least=2)) == [2, 5]
 
 
-def test_bootstrap_interval_covers_the_error_and_shrinks_with_groups():
-    rng = np.random.default_rng(7)
-    widths = []
-    for n_groups in (20, 500):
-        groups = np.repeat(np.arange(n_groups), 5)
-        errors = np.abs(rng.normal(1, 0.2, len(groups)))
-        low, high = bootstrap_interval(errors, groups)
-        assert low < root_mean_square(errors) < high
-        widths.append(high - low)
-    assert widths[1] < 0.5 * widths[0]
+def test_only_well_known_elements_are_tested_within_elements():
+    numbers = np.repeat([1, 8, 6], [12, 9, 12])
+    train, test = np.arange(11), np.arange(11, 33)
+    train = np.concatenate([train, np.arange(12, 21), np.arange(21, 31)])
+    assert set(numbers[of_known_elements(numbers, train, test)]) == {1, 6}
 
 
 @pytest.mark.parametrize(
@@ -186,56 +223,114 @@ def test_bad_features_are_refused(change, message):
         global_reconstruction_error(change(TABLES["smooth"]), TABLES["wide"], TRAIN, TEST)
 
 
-def test_bad_splits_metrics_and_neighbours_are_refused():
+def test_bad_metrics_neighbours_and_groups_are_refused():
     with pytest.raises(InputError, match="no such metric"):
         reconstruction_matrix(TABLES, TRAIN, TEST, "rmse")
-    with pytest.raises(InputError, match="n_test 100"):
-        split_atoms(np.array([50, 50]), 100)
-    with pytest.raises(InputError, match="by atom or by structure"):
-        split_atoms(np.array([50, 50]), 10, by="element")
-    with pytest.raises(InputError, match="leaves no structure"):
-        split_atoms(np.array([50]), 10, by="structure")
     with pytest.raises(InputError, match="local points"):
         local_reconstruction_error(TABLES["wide"], TABLES["wide"], TRAIN, TEST, n_local_points=1000)
     with pytest.raises(InputError, match="too few"):
         reconstruction_matrix(TABLES, TRAIN[:2], TEST)
+    with pytest.raises(InputError, match="at least two groups"):
+        reconstruction_matrix(TABLES, TRAIN, TEST, groups=np.zeros(240))
 
 
-@pytest.mark.parametrize("regularization", ["cutoff", "tikhonov"])
-@pytest.mark.parametrize("n_cutoffs", [1, 7, 20])
-def test_other_regularizations_are_those_of_scikit_matter(regularization, n_cutoffs):
-    settings = Regression(n_cutoffs, regularization)
+@pytest.mark.parametrize("n_strengths", [1, 7, 20])
+def test_other_cutoffs_are_those_of_scikit_matter(n_strengths):
+    strengths = np.geomspace(1e-9, 0.9, n_strengths)
     estimator = Ridge2FoldCV(
-        alphas=np.geomspace(1e-9, 0.9, n_cutoffs),
+        alphas=strengths,
         alpha_type="relative",
-        regularization_method=regularization,
+        regularization_method="cutoff",
         random_state=0x5F3759DF,
         scoring="neg_root_mean_squared_error",
     )
+    cutoffs = Regularization("cutoff", tuple(strengths))
     split = {"train_idx": TRAIN, "test_idx": TEST}
     for source, target in (("smooth", "wide"), ("wide", "stiff"), ("stiff", "smooth")):
         x, y = TABLES[source], TABLES[target]
         expected = skmatter_gfre(x, y, **split, estimator=estimator)
-        found = global_reconstruction_error(x, y, TRAIN, TEST, regression=settings)
+        found = global_reconstruction_error(x, y, TRAIN, TEST, regularization=cutoffs)
         assert found == pytest.approx(expected, abs=1e-9)
         expected = skmatter_lfre(x, y, 12, **split, estimator=estimator)
         found = local_reconstruction_error(
-            x, y, TRAIN, TEST, n_local_points=12, regression=settings
+            x, y, TRAIN, TEST, n_local_points=12, regularization=cutoffs
         )
         assert found == pytest.approx(expected, abs=1e-8)
 
 
+OWNER = np.repeat(np.arange(40), 6)
+WHOLE = split_atoms(np.full(40, 6), 60, by="structure", seed=3)
+
+
+@pytest.mark.parametrize("regularization", [None, CUTOFF], ids=["tikhonov", "cutoff"])
+@pytest.mark.parametrize(("source", "target"), [("smooth", "wide"), ("wide", "stiff")])
+def test_folds_by_structure_are_those_of_a_plain_implementation(source, target, regularization):
+    x, y = TABLES[source], TABLES[target]
+    options = {"groups": OWNER, "regularization": regularization}
+    rules = regularization or TIKHONOV
+    expected = plain_gfre(x, y, *WHOLE, OWNER, rules)
+    assert global_reconstruction_error(x, y, *WHOLE, **options) == pytest.approx(expected, abs=1e-7)
+    k = 14
+    expected = plain_lfre(x, y, *WHOLE, k, OWNER, rules)
+    found = local_reconstruction_error(x, y, *WHOLE, n_local_points=k, **options)
+    assert found == pytest.approx(expected, abs=1e-7)
+
+
+def test_a_neighbourhood_of_one_group_predicts_its_mean():
+    """The nearest atoms of each test atom are all of one structure: nothing to choose by."""
+    rng = np.random.default_rng(6)
+    owner = np.repeat(np.arange(4), 30)
+    x = rng.normal(size=(120, 3)) + 100 * owner[:, None]
+    y = np.tanh(rng.normal(size=(120, 4)))
+    train, test = (
+        np.flatnonzero(np.arange(120) % 30 < 25),
+        np.flatnonzero(np.arange(120) % 30 >= 25),
+    )
+    pair = {"x": x, "y": y}
+    found = pointwise_errors(pair, train, test, "lfre", groups=owner, n_local_points=8)
+    for pair in (("x", "x"), ("x", "y")):  # near in y are atoms of all structures
+        assert found.errors[pair] == pytest.approx(found.neighbours[pair], abs=1e-12)
+
+
+def test_the_neighbours_mean_is_what_it_says():
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(90, 2)), rng.normal(size=(90, 3))
+    train, test = np.arange(80), np.arange(80, 90)
+    found = pointwise_errors({"x": x, "y": y}, train, test, "lfre", n_local_points=5)
+    scale = np.sqrt(y[train].var(axis=0).sum())
+    for i, error in zip(test, found.neighbours["x", "y"], strict=True):
+        near = train[np.argsort(np.linalg.norm(x[train] - x[i], axis=1))[:5]]
+        assert error == pytest.approx(np.linalg.norm(y[i] - y[near].mean(axis=0)) / scale)
+
+
+def test_what_a_split_holds_out_its_folds_hold_out():
+    """Siblings in both folds choose no regularisation; groups that stay together do."""
+    rng = np.random.default_rng(8)
+    n_atoms = np.full(120, 8)
+    owner = np.repeat(np.arange(120), 8)
+    hidden = np.repeat(rng.normal(size=(120, 4)), 8, axis=0)
+    # each structure has a random offset of its own in many directions: siblings give it away
+    x = np.hstack([hidden, np.repeat(0.3 * rng.normal(size=(120, 30)), 8, axis=0)])
+    x += 0.01 * rng.normal(size=x.shape)
+    y = hidden @ rng.normal(size=(4, 34)) + 0.3 * np.repeat(rng.normal(size=(120, 34)), 8, axis=0)
+    train, test = split_atoms(n_atoms, 100, by="structure")
+    leaking = local_reconstruction_error(x, y, train, test)
+    honest = local_reconstruction_error(x, y, train, test, groups=owner)
+    assert honest < 0.8 * leaking
+    assert honest < 1
+
+
 def test_settings_reach_the_matrix():
     chosen = {k: TABLES[k] for k in ("wide", "stiff")}
-    coarse = Regression(2, "tikhonov")
     for metric, alone in (
         ("gfre", global_reconstruction_error),
         ("lfre", local_reconstruction_error),
     ):
-        matrix = reconstruction_matrix(chosen, TRAIN, TEST, metric, regression=coarse)
-        expected = alone(*chosen.values(), TRAIN, TEST, regression=coarse)
+        options = {"groups": OWNER, "regularization": Regularization("tikhonov", (0.1, 1.0))}
+        matrix = reconstruction_matrix(chosen, *WHOLE, metric, **options)
+        expected = alone(*chosen.values(), *WHOLE, **options)
         assert matrix.loc["wide", "stiff"] == pytest.approx(expected, abs=1e-10)
-        assert expected != pytest.approx(alone(*chosen.values(), TRAIN, TEST), abs=1e-6)
+        assert expected != pytest.approx(alone(*chosen.values(), *WHOLE), abs=1e-6)
 
 
 def test_threads_are_given_back():
@@ -249,10 +344,3 @@ def test_threads_are_given_back():
         assert found == pytest.approx(again, abs=1e-12)
     finally:
         torch.set_num_threads(before)
-
-
-def test_unknown_regularizations_are_refused():
-    with pytest.raises(InputError, match="regularized by cutoff or tikhonov"):
-        Regression(regularization="lasso")
-    with pytest.raises(InputError, match="at least one"):
-        Regression(n_cutoffs=0)

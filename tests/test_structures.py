@@ -12,7 +12,7 @@ from ase.neighborlist import neighbor_list
 
 from umlip_latents import list_datasets, load_structures
 from umlip_latents.resources import DATA, InputError
-from umlip_latents.structures import check_structure, fingerprint, split_structures
+from umlip_latents.structures import check_structure, fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +115,6 @@ def test_fingerprint_sees_geometry_and_nothing_else():
     assert fingerprint([one]) == fingerprint([other])
     other.positions[0, 0] += 1e-9
     assert fingerprint([one]) != fingerprint([other])
-
-
-def test_parts_are_disjoint_and_training_sees_every_element(embedded):
-    parts = split_structures(embedded, (100, 50), seed=3)
-    assert [len(p) for p in parts] == [100, 50, len(embedded) - 150]
-    assert sorted(np.concatenate(parts)) == list(range(len(embedded)))
-    everything = {z for a in embedded for z in a.numbers}
-    assert {z for i in parts[-1] for z in embedded[i].numbers} == everything
 
 
 def test_a_file_written_and_read_again_has_the_same_fingerprint(tmp_path, embedded):

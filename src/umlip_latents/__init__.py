@@ -2,27 +2,33 @@
 
 from importlib.metadata import version
 
+from .comparison import Comparison, compare
 from .cumulants import cumulant_features
-from .extraction import FeatureBlocks, Features, extract_features
+from .extraction import FeatureBlocks, Features, extract_features, features_by_name
 from .factors import streaming_gfre
 from .models.catalog import list_models, load_model
 from .reconstruction import (
     global_reconstruction_error,
     local_reconstruction_error,
     reconstruction_matrix,
-    split_atoms,
 )
-from .regression import Regression
+from .regression import CUTOFF, TIKHONOV, Regularization
+from .splits import split_atoms
 from .structures import list_datasets, load_structures
 
 __version__ = version("umlip-latents")
 
 __all__ = [
+    "CUTOFF",
+    "TIKHONOV",
+    "Comparison",
     "FeatureBlocks",
     "Features",
-    "Regression",
+    "Regularization",
+    "compare",
     "cumulant_features",
     "extract_features",
+    "features_by_name",
     "global_reconstruction_error",
     "list_datasets",
     "list_models",

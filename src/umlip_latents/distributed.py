@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from ase import Atoms
 from dask.distributed import Client, as_completed
 
-from .extraction import FeatureBlocks, extract_block
-from .factors import Factors, rows_of_parts
+from . import extraction
+from .environments import RemoteModel
+from .extraction import FeatureBlocks, Features, extract_block, feature_store
+from .factors import TriangularFactors, part_labels, rows_of_parts
 from .models.base import LatentModel
 from .models.catalog import load_model
-from .reconstruction import pointwise_local
+from .reconstruction import pointwise_errors, root_mean_square
+from .regression import Regularization, default_regularization
 from .resources import InputError
 from .store import FeatureStore
 
@@ -41,20 +45,57 @@ def connected(scheduler: str | Client) -> Iterator[Client]:
         yield client
 
 
-def extract_blocks(
+def extract_features(
     scheduler: str | Client,
-    blocks: Mapping[int, tuple[Sequence[Atoms], int]],
+    structures: Sequence[Atoms],
     model: str | Path | LatentModel,
-    store: FeatureStore,
-) -> None:
-    """Have the workers write blocks, given as structures and index of the first, into the store."""
+    layer: str = "backbone",
+    *,
+    store: str | Path,
+    progress: bool = True,
+) -> Features:
+    """`umlip_latents.extract_features`, the missing blocks written by the workers.
+
+    Parameters
+    ----------
+    scheduler
+        Address of a Dask scheduler, or a `dask.distributed.Client`.
+    structures, model, layer, progress
+        As there. A model given by name or file is loaded once by each worker.
+    store
+        A folder that all workers see.
+
+    Raises
+    ------
+    InputError
+        As there; also no scheduler, or a model that runs in an environment of its own.
+
+    Examples
+    --------
+    >>> extract_features("tcp://scheduler:8786", structures, "chgnet-0.3.0", store="/shared")
+    ... # doctest: +SKIP
+    """
+    loaded = load_model(model) if isinstance(model, str | Path) else model
+    if isinstance(loaded, RemoteModel):
+        raise InputError(f"{loaded.name}: runs in an environment of its own, not by a scheduler.")
+    blocks = feature_store(structures, loaded, store)
     with connected(scheduler) as client:
         tasks = [
-            client.submit(write_block, number, *block, model, store, pure=False)
-            for number, block in blocks.items()
+            client.submit(
+                write_block,
+                number,
+                structures[start : start + extraction.BLOCK],
+                start,
+                model,
+                blocks,
+                pure=False,
+            )
+            for number, start in enumerate(range(0, len(structures), extraction.BLOCK))
+            if number not in blocks
         ]
         for task in as_completed(tasks):
             task.result()
+    return extraction.extract_features(structures, loaded, layer, store=store, progress=progress)
 
 
 def write_block(
@@ -73,52 +114,95 @@ def write_block(
 cached_model = cache(load_model)
 
 
-def stored_factors(
-    scheduler: str | Client, blocks: FeatureBlocks, labels: np.ndarray, device: str
-) -> Factors:
-    """Factors of all blocks: one task for each, then merged as a tree."""
+def streaming_gfre(
+    scheduler: str | Client,
+    blocks: FeatureBlocks,
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    regularization: Regularization | None = None,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """`umlip_latents.streaming_gfre`: a task for each block, the factors merged as a tree.
+
+    Parameters
+    ----------
+    scheduler
+        Address of a Dask scheduler, or a `dask.distributed.Client`.
+    blocks
+        In a store that all workers see.
+    train, test, groups, regularization, device
+        As there.
+
+    Examples
+    --------
+    >>> streaming_gfre("tcp://scheduler:8786", blocks, train, test)  # doctest: +SKIP
+    """
+    labels = part_labels(train, test, groups)
     ends = np.cumsum([n.sum() for n in blocks.n_atoms()])
     if ends[-1] < len(labels):
         raise InputError(
             f"The blocks hold {ends[-1]} atoms, the split names atom {len(labels) - 1}."
         )
-    parts = np.split(labels, ends[:-1])
     with connected(scheduler) as client:
         tasks = [
             client.submit(block_factors, blocks, number, part, device, pure=False)
-            for number, part in enumerate(parts)
+            for number, part in enumerate(np.split(labels, ends[:-1]))
         ]
         while len(tasks) > 1:
-            groups = [tasks[i : i + MERGED] for i in range(0, len(tasks), MERGED)]
-            tasks = [client.submit(merged_factors, group, pure=False) for group in groups]
-        return tasks[0].result()
+            parts = [tasks[i : i + MERGED] for i in range(0, len(tasks), MERGED)]
+            tasks = [client.submit(merged_factors, part, pure=False) for part in parts]
+        factors = tasks[0].result()
+    return factors.errors(regularization or default_regularization(groups))
 
 
-def block_factors(blocks: FeatureBlocks, number: int, labels: np.ndarray, device: str) -> Factors:
+def block_factors(
+    blocks: FeatureBlocks, number: int, labels: np.ndarray, device: str
+) -> TriangularFactors:
     """Factors of one block."""
-    return Factors(device).update(blocks[number], rows_of_parts(labels))
+    return TriangularFactors(device).update(blocks[number], rows_of_parts(labels))
 
 
-def merged_factors(factors: Sequence[Factors]) -> Factors:
+def merged_factors(factors: Sequence[TriangularFactors]) -> TriangularFactors:
     """Factors of several blocks."""
-    return reduce(Factors.merge, factors)
+    return reduce(TriangularFactors.merge, factors)
 
 
-def pointwise_local_chunks(
+def local_matrix(
     scheduler: str | Client,
     features: Mapping[str, np.ndarray],
     train: np.ndarray,
     test: np.ndarray,
     **options: Any,
-) -> dict[tuple[str, str], np.ndarray]:
-    """`pointwise_local` with the test atoms dealt out to the workers."""
+) -> pd.DataFrame:
+    """The LFREs of `umlip_latents.reconstruction_matrix`, the test atoms dealt to the workers.
+
+    Parameters
+    ----------
+    scheduler
+        Address of a Dask scheduler, or a `dask.distributed.Client`.
+    features, train, test
+        As there; the tables travel to every worker once and must fit there.
+    **options
+        ``groups``, ``regularization``, ``n_local_points`` and ``device`` as there.
+
+    Examples
+    --------
+    >>> local_matrix("tcp://scheduler:8786", features, train, test)  # doctest: +SKIP
+    """
     with connected(scheduler) as client:
         n_chunks = min(len(test), 4 * max(1, sum(client.nthreads().values())))
         # a copy on every worker, so that no worker is the only one to have it
         tables, rows = client.scatter([dict(features), train], broadcast=True)
         tasks = [
-            client.submit(pointwise_local, tables, rows, chunk, **options, pure=False)
+            client.submit(pointwise_errors, tables, rows, chunk, "lfre", **options, pure=False)
             for chunk in np.array_split(test, n_chunks)
         ]
-        parts = client.gather(tasks)
-    return {pair: np.concatenate([part[pair] for part in parts]) for pair in parts[0]}
+        parts = [part.errors for part in client.gather(tasks)]
+    names = list(features)
+    table = [
+        [root_mean_square(np.concatenate([part[s, t] for part in parts])) for t in names]
+        for s in names
+    ]
+    return pd.DataFrame(table, index=pd.Index(names, name="source"), columns=names)

@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from .reconstruction import pointwise_errors, split_atoms, subtract_element_means
+from .comparison import Comparison
 from .resources import DATA
 
-Pair = tuple[str, str]
-FACTORS = ("seed", "data", "loss", "optimiser", "architecture")
+ASPECTS = ("seed", "data", "loss", "optimiser", "architecture")
 ENERGY, FORCE = "energy_mae_meV_per_atom", "force_mae_meV_per_angstrom"
 
 
@@ -28,7 +27,7 @@ def controlled_models() -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per model, base first: ``name``, ``factor``, ``level``, ``seed``, ``structures``
+        One row per model, base first: ``name``, ``aspect``, ``level``, ``seed``, ``structures``
         (trained on) and, for each held-out data set and the mean of all (``all``), the columns
         ``energy <set>`` (meV/atom), ``force <set>`` (meV/angstrom) and the same two of the linear
         baseline, ``energy baseline <set>`` and ``force baseline <set>``.
@@ -37,11 +36,11 @@ def controlled_models() -> pd.DataFrame:
     for path in sorted((DATA / "checkpoints").glob("*.json")):
         card = json.loads(path.read_text(encoding="utf-8"))
         recipe = card["recipe"]
-        if "factor" not in recipe:
+        if "aspect" not in recipe:
             continue
         row = {
             "name": card["name"],
-            "factor": recipe["factor"],
+            "aspect": recipe["aspect"],
             "level": recipe["level"],
             "seed": recipe["mace"]["seed"],
             "structures": card["n_structures"]["training"],
@@ -53,73 +52,17 @@ def controlled_models() -> pd.DataFrame:
                 row |= {f"{quantity} {kind}{name}": value for name, value in values.items()}
         rows.append(row)
     table = pd.DataFrame(rows)
-    order = pd.Categorical(table["factor"], FACTORS, ordered=True)
-    return table.assign(factor=order).sort_values(["factor", "name"], ignore_index=True)
-
-
-def squares_by_structure(
-    features: Mapping[str, np.ndarray],
-    n_atoms: np.ndarray,
-    pairs: Sequence[Pair] | None = None,
-    *,
-    numbers: np.ndarray | None = None,
-    among: np.ndarray | None = None,
-    metric: str = "gfre",
-    n_test: int = 1000,
-    seeds: Sequence[int] = (0, 1, 2),
-) -> list[tuple[dict[Pair, np.ndarray], np.ndarray]]:
-    """Sums of squared pointwise errors over the test atoms of each structure.
-
-    Parameters
-    ----------
-    features
-        Name to (n_atoms, width).
-    n_atoms
-        (n_structures,).
-    pairs
-        The (source, target) pairs to keep; all by default.
-    numbers
-        (n_atoms,) atomic numbers: if given, the mean of each element over the training atoms is
-        taken off first (within-element errors), and test atoms of elements without are left out.
-    among
-        (n_atoms,) booleans: test atoms to judge on; all by default.
-    metric
-        ``"gfre"`` or ``"lfre"``.
-    n_test, seeds
-        Test atoms of each split by structure, and one seed for each split.
-
-    Returns
-    -------
-    list
-        For each split the sums, pair to (n_test_structures,), and (n_test_structures,) the number
-        of test atoms in each structure.
-    """
-    structure = np.repeat(np.arange(len(n_atoms)), n_atoms)
-    found = []
-    for seed in seeds:
-        train, test = split_atoms(n_atoms, n_test, by="structure", seed=seed)
-        tables = features
-        if numbers is not None:
-            test = test[np.isin(numbers[test], numbers[train])]
-            tables = {n: subtract_element_means(x, numbers, train) for n, x in features.items()}
-        if among is not None:
-            test = test[among[test]]
-        errors = pointwise_errors(tables, train, test, metric)
-        _, group = np.unique(structure[test], return_inverse=True)
-        sums = {
-            pair: np.bincount(group, weights=np.square(errors[pair]))
-            for pair in (errors if pairs is None else pairs)
-        }
-        found.append((sums, np.bincount(group)))
-    return found
+    order = pd.Categorical(table["aspect"], ASPECTS, ordered=True)
+    return table.assign(aspect=order).sort_values(["aspect", "name"], ignore_index=True)
 
 
 def effect_table(
-    splits: Sequence[tuple[Mapping[Pair, np.ndarray], np.ndarray]],
+    comparison: Comparison,
     seeds: Mapping[str, int],
     base: Sequence[str],
     levels: Mapping[str, Sequence[str]],
     *,
+    metric: str = "gfre",
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -137,14 +80,16 @@ def effect_table(
 
     Parameters
     ----------
-    splits
-        From `squares_by_structure`.
+    comparison
+        Of base and level models.
     seeds
         Name to seed, for every model.
     base
         Names of the base models, at least two, of different seeds.
     levels
         Level to the names of its models.
+    metric
+        Which of the comparison's errors.
     n_resamples, seed
         Of the bootstrap.
 
@@ -154,18 +99,28 @@ def effect_table(
         One row per level and direction ("base to level", "level to base") with ``error``,
         ``floor``, ``ratio`` and ``same_seed`` (the mean error between models of one seed, if there
         are any), each with ``_low`` and ``_high``; the first row is the floor alone.
+
+    Examples
+    --------
+    >>> from umlip_latents import Features, compare
+    >>> rng = np.random.default_rng(0)
+    >>> about = np.full(60, 5), np.full(300, 14), np.arange(60)
+    >>> names = ("base-s0", "base-s1", "level-s2")
+    >>> found = compare({n: Features(rng.normal(size=(300, 2)), *about) for n in names})
+    >>> seeds = dict(zip(names, range(3)))
+    >>> table = effect_table(found, seeds, names[:2], {"level": names[2:]}, n_resamples=50)
+    >>> table["ratio"].round(1).tolist()
+    [1.0, 1.0, 1.0]
     """
     rng = np.random.default_rng(seed)
-    seed_draws = [drawn_seeds(len(base), rng) for _ in range(n_resamples)]
-    weights = [draws(len(counts), n_resamples, rng) for _, counts in splits]
-
-    def errors(pair: Pair) -> np.ndarray:
-        """The error of a pair, and after it the resampled ones."""
-        per_split = [
-            np.sqrt((w @ sums[pair]) / (w @ counts))
-            for (sums, counts), w in zip(splits, weights, strict=True)
-        ]
-        return np.mean(per_split, axis=0)
+    seed_draws = [np.arange(len(base)), *(drawn_seeds(len(base), rng) for _ in range(n_resamples))]
+    place = {name: i for i, name in enumerate(comparison.names)}
+    errors = 0.0
+    splits = list(zip(comparison.squares[metric], comparison.counts[metric], strict=True))
+    for squares, counts in splits:
+        weights = draws(len(counts), n_resamples, rng)
+        mean = np.tensordot(weights, squares, 1) / (weights @ counts)[:, None, None]
+        errors = errors + np.sqrt(mean) / len(splits)
 
     def over_pairs(members: Sequence[str], forward: bool, same_seed: bool) -> np.ndarray:
         """The mean error over pairs of base and members, and after it the resampled ones."""
@@ -173,22 +128,20 @@ def effect_table(
         for i, b in enumerate(base):
             for j, m in enumerate(members):
                 if (seeds[b] == seeds[m]) == same_seed:
-                    table[i, j] = errors((b, m) if forward else (m, b))
+                    table[i, j] = errors[:, *((place[b], place[m])[:: 1 if forward else -1])]
         if same_seed:  # as many base models as there are, whatever was drawn
             pairs = ~np.isnan(table[:, :, 0])
             return table[pairs].mean(axis=0) if pairs.any() else np.full(n_resamples + 1, np.nan)
-        chosen = [np.arange(len(base)), *seed_draws]
-        return np.array([np.nanmean(table[who, :, n]) for n, who in enumerate(chosen)])
+        return np.array([np.nanmean(table[who, :, n]) for n, who in enumerate(seed_draws)])
 
     floor = over_pairs(base, True, False)
     rows = [{"level": "base", "direction": "between seeds"} | summary(floor, floor)]
     for level, members in levels.items():
         for direction in ("base to level", "level to base"):
             forward = direction == "base to level"
-            effect = over_pairs(members, forward, False)
-            same = over_pairs(members, forward, True)
-            row = {"level": level, "direction": direction} | summary(effect, floor)
-            rows.append(row | interval("same_seed", same))
+            row = {"level": level, "direction": direction}
+            row |= summary(over_pairs(members, forward, False), floor)
+            rows.append(row | interval("same_seed", over_pairs(members, forward, True)))
     return pd.DataFrame(rows)
 
 

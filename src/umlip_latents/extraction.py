@@ -25,6 +25,7 @@ BLOCK = 128  # structures that are stored, and resumed, together
 # Edges in one forward pass. More do not fit the processor's cache: with 40,000 an edge takes MACE
 # twice as long. What is too much for the memory is halved (`forward`).
 BATCH_SIZE = 6_000
+ABOUT = ("kept", "n_atoms", "numbers")  # what a block holds beside its layers
 
 
 @dataclass
@@ -111,11 +112,10 @@ def save_npz(path: str | Path, **arrays: np.ndarray) -> None:
 
 def extract_features(
     structures: Sequence[Atoms],
-    model: str | LatentModel,
+    model: str | Path | LatentModel,
     layer: str = "backbone",
     *,
     store: str | Path | None = None,
-    scheduler: Any = None,
     progress: bool = True,
 ) -> Features:
     """Latent features of every atom of every structure that the model accepts.
@@ -134,9 +134,6 @@ def extract_features(
     store
         Folder in which all layers are kept, so that an interrupted run goes on where it stopped
         and a repeated one only reads.
-    scheduler
-        Address of a Dask scheduler, or a `dask.distributed.Client`, whose workers share the store:
-        they write the blocks that are missing.
     progress
         Show a progress bar.
 
@@ -148,68 +145,122 @@ def extract_features(
     Raises
     ------
     InputError
-        A layer that the model lacks, no structure at all that it accepts, a scheduler without a
-        store, or a scheduler for a model that runs in an environment of its own.
-    """
-    if scheduler is not None and store is None:
-        raise InputError("A scheduler needs a store, in which its workers leave the features.")
-    source, model = model, load_model(model) if isinstance(model, str | Path) else model
-    remote = isinstance(model, RemoteModel)
-    if remote and scheduler is not None:
-        raise InputError(f"{model.name}: runs in an environment of its own, not by a scheduler.")
-    if remote and store is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return extract_features(structures, model, layer, store=folder, progress=progress)
-    if not remote and layer not in model.widths:
-        raise InputError(f"{layer}: no such layer, {model.name} has {', '.join(model.widths)}.")
-    blocks = dict(enumerate(range(0, len(structures), BLOCK)))
-    kept_blocks = None if store is None else feature_store(structures, model, store)
-    if scheduler is not None:
-        from .distributed import extract_blocks
+        A layer that the model lacks, or no structure at all that it accepts.
 
-        missing = {
-            number: (structures[start : start + BLOCK], start)
-            for number, start in blocks.items()
-            if number not in kept_blocks
-        }
-        extract_blocks(scheduler, missing, source, kept_blocks)
-    names = (layer, "kept", "n_atoms", "numbers")
-    parts: list[dict[str, np.ndarray]] = []
-    dropped: dict[int, str] = {}
-    with tqdm(
-        total=len(structures), desc=model.name, unit="structure", disable=not progress
-    ) as bar:
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> found = extract_features([bulk("Cu"), bulk("NaCl", "rocksalt", a=5.64)], "element")
+    >>> found.features.shape, found.n_atoms.tolist()
+    ((3, 118), [1, 2])
+    """
+    model = load_model(model) if isinstance(model, str | Path) else model
+    if isinstance(model, RemoteModel):
+        return extracted_remotely(structures, model, layer, store, progress)
+    if layer not in model.widths:
+        raise InputError(f"{layer}: no such layer, {model.name} has {', '.join(model.widths)}.")
+    blocks = None if store is None else feature_store(structures, model, store)
+    parts = []
+    with progress_bar(structures, model, progress) as bar:
+        for number, start in enumerate(range(0, len(structures), BLOCK)):
+            block = structures[start : start + BLOCK]
+            if blocks is not None and number in blocks:
+                part = blocks.read(number, (layer, *ABOUT))
+            else:
+                part = extract_block(block, model, start)
+                if blocks is not None:
+                    blocks.write(number, *part)
+            parts.append(part)
+            bar.update(len(block))
+    return joined(parts, model.name, layer)
+
+
+def extracted_remotely(
+    structures: Sequence[Atoms],
+    model: RemoteModel,
+    layer: str,
+    store: str | Path | None,
+    progress: bool,
+) -> Features:
+    """Have the model's own Python fill a store, a passing one if none is named, and read it."""
+    if store is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return extracted_remotely(structures, model, layer, folder, progress)
+    blocks = feature_store(structures, model, store)
+    numbers = range(-(-len(structures) // BLOCK))
+    with progress_bar(structures, model, progress) as bar:
 
         def show_stored() -> None:
-            n_stored = BLOCK * sum(number in kept_blocks for number in blocks)
+            n_stored = BLOCK * sum(number in blocks for number in numbers)
             bar.update(min(len(structures), n_stored) - bar.n)
 
-        if remote and not all(number in kept_blocks for number in blocks):
+        if not all(number in blocks for number in numbers):
             model.extract(structures, layer, Path(store), show_stored)
-        for number, start in blocks.items():
-            block = structures[start : start + BLOCK]
-            if kept_blocks is not None and number in kept_blocks:
-                arrays, refused = kept_blocks.read(number, names)
-            else:
-                arrays, refused = extract_block(block, model, start)
-                if kept_blocks is not None:
-                    kept_blocks.write(number, arrays, refused)
-            parts.append({name: arrays[name] for name in names})
-            dropped |= {int(index): why for index, why in refused.items()}
-            bar.update(0 if remote else len(block))
-    joined = {key: np.concatenate([p[key] for p in parts]) for key in parts[0]} if parts else {}
-    if not joined or len(joined["kept"]) == 0:
+        show_stored()
+    parts = [blocks.read(number, (layer, *ABOUT)) for number in numbers]
+    return joined(parts, model.name, layer)
+
+
+def progress_bar(structures: Sequence[Atoms], model: LatentModel, shown: bool) -> tqdm:
+    """One step a structure."""
+    return tqdm(total=len(structures), desc=model.name, unit="structure", disable=not shown)
+
+
+def joined(
+    parts: Sequence[tuple[dict[str, np.ndarray], dict[str, str]]], name: str, layer: str
+) -> Features:
+    """The features of all blocks, one after the other."""
+    dropped = {int(index): why for _, refused in parts for index, why in refused.items()}
+    if sum(len(arrays["kept"]) for arrays, _ in parts) == 0:
         why = next(iter(dropped.values()), "there is none")
-        raise InputError(f"{model.name}: no structure left to extract features from ({why}).")
+        raise InputError(f"{name}: no structure left to extract features from ({why}).")
+    whole = {key: np.concatenate([a[key] for a, _ in parts]) for key in (layer, *ABOUT)}
     return Features(
-        joined[layer],
-        joined["n_atoms"],
-        joined["numbers"],
-        joined["kept"],
-        dropped,
-        model.name,
-        layer,
+        whole[layer], whole["n_atoms"], whole["numbers"], whole["kept"], dropped, name, layer
     )
+
+
+def features_by_name(
+    structures: Sequence[Atoms],
+    models: Sequence[str | Path | LatentModel],
+    layer: str = "backbone",
+    *,
+    store: str | Path | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, Features], dict[str, str]]:
+    """Features of several models, and of the others why they cannot be had.
+
+    Parameters
+    ----------
+    structures, layer, store, progress
+        As in `extract_features`.
+    models
+        Names, files or model objects.
+
+    Returns
+    -------
+    features : dict
+        By the name that the model goes by.
+    missing : dict
+        What was asked for, and a sentence that says why there are no features of it.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> features, missing = features_by_name([bulk("Cu")], ["element", "no-such-model"])
+    >>> list(features), list(missing)
+    (['element'], ['no-such-model'])
+    """
+    features: dict[str, Features] = {}
+    missing: dict[str, str] = {}
+    for model in models:
+        try:
+            found = extract_features(structures, model, layer, store=store, progress=progress)
+        except InputError as error:
+            missing[str(getattr(model, "name", model))] = str(error)
+        else:
+            features[found.model] = found
+    return features, missing
 
 
 def feature_store(

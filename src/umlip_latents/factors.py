@@ -10,19 +10,18 @@ column of ones, shifting the features by any vector changes only the first row o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from .regression import DEFAULT, Regression, TwoFoldRegression, folds
+from .regression import CUTOFF, Regularization, TwoFoldRegression, default_regularization, two_folds
 from .resources import InputError
 
 PARTS = ("fold 1", "fold 2", "test")
 
 
-class Factors:
+class TriangularFactors:
     """Triangular factors of the features of all models side by side, for both folds and the test.
 
     Parameters
@@ -36,7 +35,9 @@ class Factors:
         self.columns: dict[str, slice] = {}
         self.counts = [0] * len(PARTS)
 
-    def update(self, block: Mapping[str, np.ndarray], rows: Sequence[np.ndarray]) -> Factors:
+    def update(
+        self, block: Mapping[str, np.ndarray], rows: Sequence[np.ndarray]
+    ) -> TriangularFactors:
         """Take in the atoms of a block.
 
         Parameters
@@ -70,13 +71,13 @@ class Factors:
                 self.counts[part] += len(chosen)
         return self
 
-    def merge(self, other: Factors) -> Factors:
+    def merge(self, other: TriangularFactors) -> TriangularFactors:
         """The factors of the atoms of both; neither is changed."""
         if not self.columns or not other.columns:
             return self if self.columns else other
         if self.columns != other.columns:
             raise InputError("Factors of other models or widths cannot be merged.")
-        merged = Factors(self.device)
+        merged = TriangularFactors(self.device)
         merged.columns, merged.shift = self.columns, self.shift
         merged.factors = [
             triangular(torch.cat([r, other._shifted(part, self.shift)]))
@@ -102,7 +103,7 @@ class Factors:
             check_spread(float(scale[s][0]), float(mean[s].abs().max()), name)
         return mean, scale
 
-    def maps(self, regression: Regression) -> Iterator[tuple[str, str, torch.Tensor]]:
+    def maps(self, regularization: Regularization) -> Iterator[tuple[str, str, torch.Tensor]]:
         """Source, target and (width, n_targets) weights between standardized features."""
         if min(self.counts[:2]) < 2:
             raise InputError(f"{sum(self.counts[:2])} training atoms are too few.")
@@ -111,17 +112,21 @@ class Factors:
         whole = torch.cat([first, second])
         for source, s in self.columns.items():
             fitted = TwoFoldRegression(
-                first[None, :, s], second[None, :, s], whole[None, :, s], self.counts, regression
+                first[None, :, s],
+                second[None, :, s],
+                whole[None, :, s],
+                self.counts[:2],
+                regularization,
             )
             for target, t in self.columns.items():
                 weights = fitted.fit(first[None, :, t], second[None, :, t], whole[None, :, t])
                 yield source, target, weights[0]
 
-    def errors(self, regression: Regression = DEFAULT) -> pd.DataFrame:
+    def errors(self, regularization: Regularization = CUTOFF) -> pd.DataFrame:
         """GFRE of all ordered pairs of models: row = source, column = target."""
         if self.counts[2] == 0:
             raise InputError("0 test atoms are too few.")
-        maps = list(self.maps(regression))
+        maps = list(self.maps(regularization))
         mean, scale = self.standardization()
         test = self._shifted(2, mean)[:, 1:] / scale
         names = list(self.columns)
@@ -153,11 +158,14 @@ def check_spread(scale: float, largest_mean: float, name: str) -> None:
         raise InputError(f"{name}: features do not vary over the training atoms.")
 
 
-def part_labels(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+def part_labels(
+    train: np.ndarray, test: np.ndarray, groups: np.ndarray | None = None
+) -> np.ndarray:
     """The part of every atom, as an index of `PARTS`, or -1 for none."""
     train, test = np.asarray(train, dtype=int), np.asarray(test, dtype=int)
     labels = np.full(max(train.max(initial=-1), test.max(initial=-1)) + 1, -1, dtype=np.int8)
-    for part, atoms in enumerate((*(train[fold] for fold in folds(len(train))), test)):
+    halves = two_folds(len(train), None if groups is None else np.asarray(groups)[train])
+    for part, atoms in enumerate((*(train[half] for half in halves), test)):
         labels[atoms] = part
     if (labels >= 0).sum() != len(train) + len(test):
         raise InputError("An atom is named twice among the training and test atoms.")
@@ -174,9 +182,9 @@ def streaming_gfre(
     train: np.ndarray,
     test: np.ndarray,
     *,
-    regression: Regression = DEFAULT,
+    groups: np.ndarray | None = None,
+    regularization: Regularization | None = None,
     device: str = "cpu",
-    scheduler: Any = None,
 ) -> pd.DataFrame:
     """GFRE of all ordered pairs, from features that are never in memory together.
 
@@ -187,25 +195,30 @@ def streaming_gfre(
         times more rows than the widths add up to is efficient.
     train, test
         Atom indices over all blocks, as from `split_atoms`.
-    regression
-        Regularization of the map; by default that of `skmatter.metrics`.
+    groups, regularization
+        As in `reconstruction_matrix`.
     device
         Where the factorisations run, as PyTorch names it.
-    scheduler
-        Address of a Dask scheduler, or a `dask.distributed.Client`, for `blocks` that are
-        `FeatureBlocks` in a store that its workers share.
 
     Returns
     -------
     pandas.DataFrame
         As `reconstruction_matrix` gives it: row = source, column = target.
-    """
-    labels = part_labels(train, test)
-    if scheduler is not None:
-        from .distributed import stored_factors
 
-        return stored_factors(scheduler, blocks, labels, device).errors(regression)
-    factors = Factors(device)
+    Raises
+    ------
+    InputError
+        Blocks that do not fit together, or that hold fewer atoms than the split names.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(60, 2))
+    >>> blocks = [{"plain": x[i : i + 20], "doubled": 2 * x[i : i + 20]} for i in (0, 20, 40)]
+    >>> streaming_gfre(blocks, np.arange(40), np.arange(40, 60)).round(6).to_numpy().tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
+    """
+    labels = part_labels(train, test, groups)
+    factors = TriangularFactors(device)
     start = 0
     for block in blocks:
         stop = start + len(next(iter(block.values())))
@@ -213,4 +226,4 @@ def streaming_gfre(
         start = stop
     if start < len(labels):
         raise InputError(f"The blocks hold {start} atoms, the split names atom {len(labels) - 1}.")
-    return factors.errors(regression)
+    return factors.errors(regularization or default_regularization(groups))

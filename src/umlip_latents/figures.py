@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,8 +45,23 @@ def save_figure(figure: Figure, path: Path) -> None:
         raise InputError(f"{path}: cannot be written ({error}).") from None
 
 
-def error_heat_maps(matrices: Mapping[str, pd.DataFrame], *, digits: int = 2) -> Figure:
-    """Reconstruction errors, one panel per metric: row = source, column = target."""
+def error_heat_maps(
+    matrices: Mapping[str, pd.DataFrame],
+    *,
+    marked: Mapping[str, pd.DataFrame] = MappingProxyType({}),
+    n_models: int | None = None,
+) -> Figure:
+    """Reconstruction errors, one panel per metric: row = source, column = target.
+
+    Parameters
+    ----------
+    matrices
+        Title to square matrix.
+    marked
+        Title to booleans: entries that do not beat their own baseline get an asterisk.
+    n_models
+        The names after so many are baselines, set apart by a line.
+    """
     n = max(len(m) for m in matrices.values())
     readable = n <= 14  # numbers in the cells
     width, height = (3.0 + 0.62 * n, 1.8 + 0.55 * n) if readable else (11, 9.5)
@@ -53,23 +69,34 @@ def error_heat_maps(matrices: Mapping[str, pd.DataFrame], *, digits: int = 2) ->
     rows = len(matrices) // columns
     figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows))
     for axis, (title, matrix) in zip(np.ravel(axes), matrices.items(), strict=True):
+        stars = marked.get(title, matrix < -np.inf)
+        text = matrix.map("{:.2f}".format) + stars.map({True: "*", False: ""}.get)
+        over = (matrix > 1).any(axis=None)
         sns.heatmap(
             matrix,
             ax=axis,
             vmin=0,
             vmax=1,
             cmap="viridis_r",
-            annot=readable,
-            fmt=f".{digits}f",
+            annot=text if readable else False,
+            fmt="",
             annot_kws={"size": 8},
             square=True,
-            cbar_kws={"label": "reconstruction error", "shrink": 0.8},
+            cbar_kws={
+                "label": "reconstruction error",
+                "shrink": 0.8,
+                "extend": "max" if over else "neither",
+            },
             xticklabels=True,
             yticklabels=True,
         )
-        axis.set(title=title, xlabel="target", ylabel="source")
+        note = "\n* not below the mean of the same neighbours" if stars.any(axis=None) else ""
+        axis.set(title=title, xlabel=f"target{note}", ylabel="source")
         axis.tick_params(axis="x", rotation=90)
         axis.tick_params(axis="y", rotation=0)
+        if n_models and n_models < len(matrix):
+            axis.axhline(n_models, color="white", linewidth=3)
+            axis.axvline(n_models, color="white", linewidth=3)
     return finished(figure)
 
 
@@ -183,10 +210,10 @@ def effect_intervals(table: pd.DataFrame, *, xlabel: str) -> Figure:
     Parameters
     ----------
     table
-        ``factor``, ``level``, ``direction``, ``ratio``, ``ratio_low`` and ``ratio_high``, the rows
-        of a factor together.
+        ``aspect``, ``level``, ``direction``, ``ratio``, ``ratio_low`` and ``ratio_high``, the rows
+        of an aspect together.
     """
-    levels = table[["factor", "level"]].drop_duplicates()
+    levels = table[["aspect", "level"]].drop_duplicates()
     place = {level: -i for i, level in enumerate(levels["level"])}
     figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.3 * len(place)))
     axis.axvline(1, color="0.5", linestyle="--", linewidth=1, label="between seeds")

@@ -13,7 +13,8 @@ from ase import Atoms
 from ase.io import write
 
 from .resources import InputError, sha256
-from .structures import load_structures, split_structures
+from .splits import split_structures
+from .structures import load_structures
 
 
 def read_recipe(recipe_file: str | Path) -> dict:

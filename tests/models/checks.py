@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
-
 from umlip_latents.analysis import rotated, translated
+
 from umlip_latents.models.base import LAYERS, LatentModel, Unsupported
 
 

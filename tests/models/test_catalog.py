@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from umlip_latents.analysis import invariance_deviations
 
 from umlip_latents import extract_features, list_models, load_model
-from umlip_latents.analysis import invariance_deviations
 from umlip_latents.cli import main
 from umlip_latents.models.catalog import FAMILIES
 from umlip_latents.models.chgnet import packaged_file

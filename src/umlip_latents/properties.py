@@ -1,16 +1,19 @@
-"""Properties of latent features: element share, effective dimension, invariance, retention."""
+"""Properties of latent features: element share, dimension, invariance, retention, maps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+from skmatter.decomposition import PCovR
 
+from .comparison import Comparison
 from .extraction import extract_features
 from .models.base import LatentModel
-from .reconstruction import reconstruction_matrix, split_atoms
 from .resources import InputError
 
 
@@ -25,6 +28,11 @@ def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
         (n_atoms, d).
     numbers
         (n_atoms,) atomic numbers.
+
+    Examples
+    --------
+    >>> round(element_share([[0.0], [2.0], [7.0], [9.0]], [1, 1, 8, 8]), 3)
+    0.925
     """
     x = np.asarray(features, dtype=np.float64)
     _, element = np.unique(numbers, return_inverse=True)
@@ -36,7 +44,20 @@ def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
 
 
 def effective_dimension(features: np.ndarray, share: float) -> int:
-    """Number of principal components that hold `share` of the total variance."""
+    """Number of principal components that hold `share` of the total variance.
+
+    Parameters
+    ----------
+    features
+        (n_atoms, d).
+    share
+        Between 0 and 1.
+
+    Examples
+    --------
+    >>> effective_dimension(np.diag([3.0, 1.0, 0.01]), 0.99)
+    2
+    """
     x = np.asarray(features, dtype=np.float64)
     variances = np.linalg.svd(x - x.mean(axis=0), compute_uv=False) ** 2
     return int(np.searchsorted(np.cumsum(variances) / variances.sum(), share)) + 1
@@ -61,6 +82,13 @@ def invariance_deviations(
     dict
         For ``rotation``, ``translation``, ``permutation`` and ``2x2x2 supercell`` the largest
         absolute deviation over the largest absolute feature.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from umlip_latents import load_model
+    >>> max(invariance_deviations(load_model("element"), [bulk("Cu")]).values())
+    0.0
     """
     rng = np.random.default_rng(seed)
     reference = extract_features(structures, model, progress=False)
@@ -118,45 +146,8 @@ def translated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     return shifted
 
 
-def errors_over_splits(
-    features: Mapping[str, np.ndarray],
-    n_atoms: np.ndarray,
-    n_test: int,
-    metric: str = "gfre",
-    *,
-    n_splits: int = 5,
-) -> pd.DataFrame:
-    """Reconstruction errors of all ordered pairs for several random splits by structure.
-
-    Parameters
-    ----------
-    features
-        Name to (n_atoms, width).
-    n_atoms
-        (n_groups,) atoms of each structure, or of each group of structures that stays together.
-    n_test
-        Test atoms of a split.
-    metric
-        ``"gfre"`` or ``"lfre"``.
-    n_splits
-        Seeds 0 to n_splits - 1.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``split``, ``source``, ``target``, ``value``.
-    """
-    tables = []
-    for seed in range(n_splits):
-        train, test = split_atoms(n_atoms, n_test, by="structure", seed=seed)
-        matrix = reconstruction_matrix(features, train, test, metric)
-        long = matrix.rename_axis(columns="target").stack().rename("value").reset_index()
-        tables.append(long.assign(split=seed))
-    return pd.concat(tables, ignore_index=True)[["split", "source", "target", "value"]]
-
-
 def pretraining_retention(
-    errors: pd.DataFrame, bespoke: Sequence[str], *, pretrained: str = "pretrained"
+    comparison: Comparison, bespoke: Sequence[str], *, pretrained: str = "pretrained"
 ) -> pd.DataFrame:
     r"""How much of its pretraining a fine-tuned model keeps.
 
@@ -168,8 +159,8 @@ def pretraining_retention(
 
     Parameters
     ----------
-    errors
-        As from `errors_over_splits`.
+    comparison
+        Of all of them, GFREs among its metrics.
     bespoke
         Names of the networks trained from scratch, two at least. One of them is itself measured
         against the others, which gives the floor.
@@ -181,16 +172,76 @@ def pretraining_retention(
     pandas.DataFrame
         By model: ``retention``, the median over splits and bespoke networks, and the smallest and
         the largest of them, ``low`` and ``high``.
+
+    Raises
+    ------
+    InputError
+        Fewer than two bespoke networks, or one that is not compared.
+
+    Examples
+    --------
+    >>> from umlip_latents import Features, compare
+    >>> rng = np.random.default_rng(0)
+    >>> names = ("pretrained", "tuned", "bespoke 0", "bespoke 1")
+    >>> tables = {n: rng.normal(size=(300, 4)) for n in names}
+    >>> tables["tuned"] = 2 * tables["pretrained"]
+    >>> about = np.full(60, 5), np.full(300, 14), np.arange(60)
+    >>> found = compare({n: Features(x, *about) for n, x in tables.items()}, n_splits=3)
+    >>> pretraining_retention(found, ["bespoke 0", "bespoke 1"]).loc["tuned"].round(3).tolist()
+    [1.0, 1.0, 1.0]
     """
-    start = errors[errors["source"] == pretrained].pivot(
-        index="split", columns="target", values="value"
-    )
-    missing = {pretrained, *bespoke} - set(start.columns)
+    errors = comparison.by_split.query("metric == 'gfre' and source == @pretrained")
+    start = errors.pivot(index="split", columns="target", values="error")
+    missing = {pretrained, *bespoke} - {pretrained, *start.columns}
     if missing or len(bespoke) < 2:
         raise InputError(f"Retention needs two bespoke networks and {pretrained}; no {missing}.")
     rows = {}
-    for name in start.columns.drop(pretrained):
+    for name in start.columns:
         yardsticks = [b for b in bespoke if b != name]
         values = 1 - start[name].to_numpy()[:, None] / start[yardsticks].to_numpy()
         rows[name] = {"retention": np.median(values), "low": values.min(), "high": values.max()}
     return pd.DataFrame(rows).T.rename_axis("run")
+
+
+def pcovr_map(features: np.ndarray, target: np.ndarray, *, mixing: float = 0.5) -> np.ndarray:
+    """Principal covariates regression, a projection between PCA and regression.
+
+    scikit-matter's `PCovR` (Helfrecht et al., Mach. Learn.: Sci. Technol. 1, 045021, 2020) on
+    standardised columns.
+
+    Parameters
+    ----------
+    features
+        (n_structures, d); constant columns are left out.
+    target
+        (n_structures,) or (n_structures, n_targets), the property to keep.
+    mixing
+        1 is PCA, 0 is ridge regression.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_structures, 2). Signs are fixed by the largest coordinate being positive.
+
+    Raises
+    ------
+    InputError
+        Fewer than two features vary.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(50, 4))
+    >>> pcovr_map(x, x[:, 0]).shape
+    (50, 2)
+    """
+    x = np.asarray(features, dtype=np.float64)
+    y = np.asarray(target, dtype=np.float64).reshape(len(x), -1)
+    x = x[:, x.std(axis=0) > 1e-10]
+    if x.shape[1] < 2:
+        raise InputError("A map needs at least two features that vary.")
+    x, y = StandardScaler().fit_transform(x), StandardScaler().fit_transform(y)
+    regressor = Ridge(alpha=1e-4, fit_intercept=False, solver="svd")
+    pcovr = PCovR(mixing=mixing, n_components=2, regressor=regressor, svd_solver="full")
+    points = pcovr.fit(x, y).transform(x)
+    largest = np.abs(points).argmax(axis=0)
+    return points * np.sign(points[largest, [0, 1]])

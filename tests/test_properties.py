@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from umlip_latents.analysis import (
+from umlip_latents import Features, compare
+from umlip_latents.properties import (
     effective_dimension,
     element_share,
-    errors_over_splits,
+    pcovr_map,
     pretraining_retention,
     rotated,
 )
-from umlip_latents.maps import pcovr_map
 from umlip_latents.resources import InputError
 
 
@@ -71,8 +71,8 @@ def test_retention_of_known_features():
         "bespoke 0": new["a"],
         "bespoke 1": new["b"],
     }
-    errors = errors_over_splits(features, np.full(90, 10), 200, n_splits=3)
-    assert len(errors) == 3 * 25
+    about = np.full(90, 10), np.full(900, 14), np.arange(90)
+    errors = compare({n: Features(x, *about) for n, x in features.items()}, n_test=200, n_splits=3)
     found = pretraining_retention(errors, ["bespoke 0", "bespoke 1"])
     assert found.loc["turned", "retention"] == pytest.approx(1, abs=1e-6)
     assert found.loc["mixed", "retention"] == pytest.approx(1 - np.sqrt(0.5), abs=0.05)

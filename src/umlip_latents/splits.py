@@ -1,0 +1,158 @@
+"""Every way to hold out: atoms, structures, chemical systems, trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.symbols import Symbols
+
+from .resources import InputError
+
+WAYS = ("atom", "structure", "system")
+
+
+def chemical_systems(numbers: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
+    """The set of elements of each structure, such as ``Cl-Na``.
+
+    Parameters
+    ----------
+    numbers
+        (n_atoms_total,) atomic numbers, the atoms of one structure after the other.
+    n_atoms
+        (n_structures,), atoms of each structure.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_structures,) of text.
+
+    Examples
+    --------
+    >>> chemical_systems(np.array([11, 17, 8, 8]), np.array([2, 2])).tolist()
+    ['Cl-Na', 'O']
+    """
+    parts = np.split(np.asarray(numbers), np.cumsum(n_atoms)[:-1])
+    return np.array(["-".join(sorted(set(Symbols(part)))) for part in parts])
+
+
+def split_atoms(
+    n_atoms: np.ndarray,
+    n_test: int,
+    *,
+    by: str = "atom",
+    groups: Sequence | None = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test atoms, chosen atom by atom or structure by structure.
+
+    Parameters
+    ----------
+    n_atoms
+        (n_structures,), atoms of each structure.
+    n_test
+        Number of test atoms. By structure, whole structures are drawn until they hold that many,
+        then atoms are dropped at random from the test part to reach it.
+    by
+        ``"atom"``: test atoms have siblings of the same structure in training, which leaks.
+        ``"structure"``: no structure has atoms on both sides.
+    groups
+        (n_structures,) labels: by structure, those of one label, such as a trajectory or a
+        chemical system, stay on one side.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    train, test : numpy.ndarray
+        Sorted atom indices.
+
+    Raises
+    ------
+    InputError
+        An unknown way to split, or a number of test atoms that leaves nothing to train on.
+
+    Examples
+    --------
+    >>> train, test = split_atoms(np.array([2, 3, 2, 3]), 3, by="structure")
+    >>> len(train), len(test)
+    (5, 3)
+    """
+    n_atoms = np.asarray(n_atoms)
+    total = int(n_atoms.sum())
+    if by not in ("atom", "structure"):
+        raise InputError(f"{by}: a split goes by atom or by structure.")
+    if not 0 < n_test < total - 1:
+        raise InputError(f"n_test {n_test}: must lie between 1 and {total - 2} for {total} atoms.")
+    rng = np.random.default_rng(seed)
+    if by == "atom":
+        order = rng.permutation(total)
+        return np.sort(order[n_test:]), np.sort(order[:n_test])
+    _, group = np.unique(np.arange(len(n_atoms)) if groups is None else groups, return_inverse=True)
+    sizes = np.bincount(group, weights=n_atoms)
+    order = rng.permutation(len(sizes))
+    n_groups = int(np.searchsorted(np.cumsum(sizes[order]), n_test)) + 1
+    held_out = np.repeat(np.isin(group, order[:n_groups]), n_atoms)
+    train, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    if len(train) < 2:
+        raise InputError(f"n_test {n_test}: leaves no structure for training.")
+    return train, np.sort(rng.choice(test, n_test, replace=False))
+
+
+def split_structures(
+    structures: Sequence[Atoms], sizes: Sequence[int], seed: int
+) -> list[np.ndarray]:
+    """Random disjoint parts of given sizes, and the rest, in which every element stays present.
+
+    A structure goes to a part only while each of its elements is left in another structure, so a
+    model trained on the rest has seen every element.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Sorted indices of each part, the rest last.
+    """
+    left = np.zeros(120, dtype=int)
+    for atoms in structures:
+        left[np.unique(atoms.numbers)] += 1
+    parts: list[list[int]] = [[] for _ in sizes]
+    rest: list[int] = []
+    for index in np.random.default_rng(seed).permutation(len(structures)):
+        elements = np.unique(structures[index].numbers)
+        open_parts = (p for p, size in zip(parts, sizes, strict=True) if len(p) < size)
+        part = next(open_parts, None)
+        if part is not None and (left[elements] > 1).all():
+            part.append(int(index))
+            left[elements] -= 1
+        else:
+            rest.append(int(index))
+    return [np.sort(np.array(part, dtype=int)) for part in (*parts, rest)]
+
+
+def split_by_origin(
+    structures: Sequence[Atoms], n_training: int, n_test: int, *, seed: int = 0
+) -> tuple[list[Atoms], list[Atoms]]:
+    """Training and test structures such that no trajectory (``info["origin"]``) has both.
+
+    A third of the origins, drawn at random, is for the test. Each part takes the first frame of
+    every origin, then the second, and so on, so that a small part is as diverse as it can be.
+    """
+    by_origin: dict[str, list[Atoms]] = {}
+    for atoms in structures:
+        by_origin.setdefault(atoms.info["origin"], []).append(atoms)
+    names = np.random.default_rng(seed).permutation(sorted(by_origin))
+    n_held_out = -(-len(names) // 3)
+    parts = []
+    for chosen, size in ((names[n_held_out:], n_training), (names[:n_held_out], n_test)):
+        frames = interleaved([by_origin[name] for name in chosen])
+        if len(chosen) == 0 or len(frames) < size:
+            raise InputError(f"{len(frames)} structures of {len(chosen)} origins, not {size}.")
+        parts.append(frames[:size])
+    return parts[0], parts[1]
+
+
+def interleaved(lists: Sequence[list]) -> list:
+    """First items, then second items, and so on."""
+    longest = max(map(len, lists), default=0)
+    return [items[i] for i in range(longest) for items in lists if i < len(items)]
