@@ -119,8 +119,8 @@ def test_models_of_one_seed_stand_on_their_own(world, splits):
     level = {"copy": ["b1"]}
     found = rows(effect_table(splits, SEEDS, BASE, level), "copy")
     assert (found["same_seed"] < 1e-6).all()
-    others = ("b0", "b2")
-    to_others = splits.by_split.query("source in @others and target == 'b1'")["error"].mean()
+    pairs = splits.by_split[splits.by_split["target"] == "b1"]
+    to_others = pairs[pairs["source"].isin(["b0", "b2"])]["error"].mean()
     assert found.loc["base to level", "error"] == pytest.approx(to_others, rel=1e-10)
     apart = rows(effect_table(splits, {**SEEDS, "b1": 1}, BASE, {"x": ["seed-like"]}), "x")
     assert apart["same_seed"].isna().all()

@@ -162,8 +162,8 @@ class Comparison:
         splits = f"{len(self.seeds)} split{'s' if len(self.seeds) > 1 else ''}"
         sentences = [
             f"{len(self.names)} sets of features on {len(self.structures)} structures, {splits} by "
-            f"{self.by} with {min(self.n_test)} to {max(self.n_test)} test atoms, folds by "
-            f"{groups}{', within elements' if self.within_element else ''}."
+            f"{self.by} with {min(self.n_test)} test atoms or more, folds by {groups}"
+            f"{', within elements' if self.within_element else ''}."
         ]
         for metric in self.metrics:
             part = self.table[self.table["metric"] == metric]
@@ -176,7 +176,7 @@ class Comparison:
             if metric == "lfre":
                 n_below = int((part["error"] < part[MEAN_OF]).sum())
                 sentences.append(
-                    f"{n_below} of {len(part)} local errors lie below those of the neighbours' mean."
+                    f"{n_below} of {len(part)} lie below the error of the neighbours' mean."
                 )
         if self.dropped:
             sentences.append(f"Structures that a model refused: {len(self.dropped)}.")
@@ -295,8 +295,8 @@ def compare(
     >>> def model(features):
     ...     return Features(features, n_atoms, np.full(300, 14), np.arange(60))
     >>> found = compare({"all": model(x), "one": model(x[:, :1])}, n_splits=3)
-    >>> found.matrix("gfre").round(1).loc["all", "one"]
-    0.0
+    >>> found.matrix("gfre").round(1).loc["all"].tolist()
+    [0.0, 0.0]
     >>> found.table.columns.tolist()
     ['metric', 'source', 'target', 'error', 'low', 'high', 'neighbours']
     """

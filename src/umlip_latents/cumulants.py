@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import comb
 
 import numpy as np
 
+from .extraction import Features
 from .resources import InputError
 
 MAX_ORDER = 8
@@ -43,6 +45,11 @@ def cumulant_features(features: np.ndarray, n_atoms: np.ndarray, order: int) -> 
     ------
     InputError
         Order out of range, shapes that do not match, or an empty structure.
+
+    Examples
+    --------
+    >>> cumulant_features(np.array([[1.0], [3.0], [5.0]]), np.array([2, 1]), 2).tolist()
+    [[2.0, 1.0], [5.0, 0.0]]
     """
     n_atoms = np.asarray(n_atoms)
     if not 1 <= order <= MAX_ORDER:
@@ -78,3 +85,33 @@ def cumulant_features(features: np.ndarray, n_atoms: np.ndarray, order: int) -> 
         kappa = np.where(np.abs(cumulants[k]) > 4 * k * noise * slope, cumulants[k], 0.0)
         roots.append(np.sign(kappa) * np.abs(kappa) ** (1 / k))
     return np.concatenate(roots, axis=1)
+
+
+def structure_features(features: Features, order: int) -> Features:
+    """The first cumulants of each structure, as features that `compare` takes: a row a structure.
+
+    Parameters
+    ----------
+    features
+        Of the atoms.
+    order
+        Number of cumulants, as in `cumulant_features`.
+
+    Returns
+    -------
+    Features
+        One "atom" per structure, of no element.
+
+    Examples
+    --------
+    >>> atoms = Features(np.array([[1.0], [3.0]]), np.array([2]), np.array([6, 8]), np.array([0]))
+    >>> structure_features(atoms, 2).features.tolist()
+    [[2.0, 1.0]]
+    """
+    ones = np.ones_like(features.n_atoms)
+    return replace(
+        features,
+        features=cumulant_features(features.features, features.n_atoms, order),
+        n_atoms=ones,
+        numbers=0 * ones,
+    )

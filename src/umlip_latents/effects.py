@@ -128,7 +128,8 @@ def effect_table(
         for i, b in enumerate(base):
             for j, m in enumerate(members):
                 if (seeds[b] == seeds[m]) == same_seed:
-                    table[i, j] = errors[:, *((place[b], place[m])[:: 1 if forward else -1])]
+                    source, target = (b, m) if forward else (m, b)
+                    table[i, j] = errors[:, place[source], place[target]]
         if same_seed:  # as many base models as there are, whatever was drawn
             pairs = ~np.isnan(table[:, :, 0])
             return table[pairs].mean(axis=0) if pairs.any() else np.full(n_resamples + 1, np.nan)

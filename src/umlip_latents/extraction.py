@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ase import Atoms
 from tqdm.auto import tqdm
 
 from .environments import RemoteModel
-from .models.base import LatentModel, Unsupported
+from .models.base import LAYERS, LatentModel, Unsupported
 from .models.catalog import load_model
 from .resources import InputError, written_whole
 from .store import FeatureStore
@@ -63,14 +63,12 @@ class Features:
         """Only the structures whose input index is in `kept`."""
         mask = np.isin(self.kept, kept)
         atoms = np.repeat(mask, self.n_atoms)
-        return Features(
-            self.features[atoms],
-            self.n_atoms[mask],
-            self.numbers[atoms],
-            self.kept[mask],
-            self.dropped,
-            self.model,
-            self.layer,
+        return replace(
+            self,
+            features=self.features[atoms],
+            n_atoms=self.n_atoms[mask],
+            numbers=self.numbers[atoms],
+            kept=self.kept[mask],
         )
 
     def save(self, path: str | Path) -> None:
@@ -261,6 +259,38 @@ def features_by_name(
         else:
             features[found.model] = found
     return features, missing
+
+
+def features_by_layer(
+    structures: Sequence[Atoms],
+    model: str | Path | LatentModel,
+    *,
+    store: str | Path | None = None,
+    progress: bool = True,
+) -> dict[str, Features]:
+    """Every layer of a model: ``interaction-1`` and so on where it has them, backbone, last.
+
+    Parameters
+    ----------
+    structures, model, store, progress
+        As in `extract_features`.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> list(features_by_layer([bulk("Cu")], "element"))
+    ['backbone', 'last']
+    """
+    model = load_model(model) if isinstance(model, str | Path) else model
+    options = {"store": store, "progress": progress}
+    ends = {layer: extract_features(structures, model, layer, **options) for layer in LAYERS}
+    steps: dict[str, Features] = {}
+    while True:
+        layer = f"interaction-{len(steps) + 1}"
+        try:  # only its own Python knows how many a remote model has
+            steps[layer] = extract_features(structures, model, layer, **options)
+        except InputError:
+            return steps | ends
 
 
 def feature_store(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from ase import Atoms
+from ase.neighborlist import neighbor_list
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from skmatter.decomposition import PCovR
@@ -73,7 +74,7 @@ def invariance_deviations(
     model
         The model to test.
     structures
-        Periodic structures that the model accepts.
+        Structures that the model accepts; they are repeated where they are periodic.
     seed
         Of the random rotation, shift and order.
 
@@ -98,7 +99,7 @@ def invariance_deviations(
         "rotation": [rotated(a, rng) for a in structures],
         "translation": [translated(a, rng) for a in structures],
         "permutation": [a[order] for a, order in zip(structures, orders, strict=True)],
-        "2x2x2 supercell": [a.repeat(2) for a in structures],
+        "2x2x2 supercell": [a.repeat(1 + a.pbc) for a in structures],
     }
     rows = {
         "rotation": np.arange(len(reference.features)),
@@ -108,8 +109,8 @@ def invariance_deviations(
         ),
         "2x2x2 supercell": np.concatenate(
             [
-                np.tile(np.arange(n) + start, 8)
-                for n, start in zip(reference.n_atoms, offsets, strict=True)
+                np.tile(np.arange(len(a)) + start, 2 ** a.pbc.sum())
+                for a, start in zip(structures, offsets, strict=True)
             ]
         ),
     }
@@ -245,3 +246,41 @@ def pcovr_map(features: np.ndarray, target: np.ndarray, *, mixing: float = 0.5) 
     points = pcovr.fit(x, y).transform(x)
     largest = np.abs(points).argmax(axis=0)
     return points * np.sign(points[largest, [0, 1]])
+
+
+def structure_property(structures: Sequence[Atoms]) -> tuple[np.ndarray, str]:
+    """A physical property that any structures have, and what it is.
+
+    Parameters
+    ----------
+    structures
+        Labelled or not.
+
+    Returns
+    -------
+    values : numpy.ndarray
+        (n_structures,). If every structure carries an energy, this one in eV per atom above the
+        least-squares energy of its elements; otherwise the mean distance in angstrom from an atom
+        to its nearest neighbour.
+    name : str
+        With its unit.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> values, name = structure_property([bulk("Cu", a=3.6), bulk("Si", a=5.4)])
+    >>> values.round(2).tolist(), name
+    ([2.55, 2.34], 'distance to the nearest neighbour (Å)')
+    """
+    if all(a.calc is not None and "energy" in a.calc.results for a in structures):
+        shares = np.array([np.bincount(a.numbers, minlength=120) / len(a) for a in structures])
+        energies = np.array([a.get_potential_energy() / len(a) for a in structures])
+        above = energies - shares @ np.linalg.lstsq(shares, energies, rcond=None)[0]
+        return above, "energy above its elements (eV/atom)"
+    distances = []
+    for atoms in structures:
+        centre, distance = neighbor_list("id", atoms, 6.0)
+        nearest = np.full(len(atoms), 6.0)
+        np.minimum.at(nearest, centre, distance)
+        distances.append(nearest.mean())
+    return np.array(distances), "distance to the nearest neighbour (Å)"

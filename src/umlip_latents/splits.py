@@ -77,7 +77,7 @@ def split_atoms(
     --------
     >>> train, test = split_atoms(np.array([2, 3, 2, 3]), 3, by="structure")
     >>> len(train), len(test)
-    (5, 3)
+    (6, 3)
     """
     n_atoms = np.asarray(n_atoms)
     total = int(n_atoms.sum())
