@@ -183,8 +183,8 @@ def reconstruction_matrix(
     >>> x = np.random.default_rng(0).normal(size=(300, 2))
     >>> tables = {"both": x, "one": x[:, :1]}
     >>> matrix = reconstruction_matrix(tables, np.arange(200), np.arange(200, 300))
-    >>> matrix.loc["both", "one"] < 1e-12 < matrix.loc["one", "both"]
-    True
+    >>> matrix.round(1).loc["both"].tolist()
+    [0.0, 0.0]
     """
     errors = pointwise_errors(
         features,
