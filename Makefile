@@ -22,7 +22,7 @@ bench: $(VENV)/.installed
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check src tests data book
+	$(BIN)/ruff format --check src tests data book/_ext
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tests/house.py
 

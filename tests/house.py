@@ -1,4 +1,4 @@
-"""The size of the house: lines of code of every module of ``src``, and whether it has grown too big.
+"""Lines of code of every module of ``src``, and whether the house has grown too big.
 
 A line of code holds a token; docstrings, comments and blank lines are free.
 """
@@ -29,7 +29,9 @@ def code_lines(file: Path) -> int:
             if token.type not in FREE:
                 lines.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
             lines.difference_update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     return len(lines)
 

@@ -139,20 +139,13 @@ def square_tables(table: pd.DataFrame, title: str, keys: list[str]) -> str:
 
 def cumulant_steps(folders: Mapping[str, Path]) -> str:
     """GFRE from each cumulant order to the next, of several runs and of the paper."""
-    parts = []
-    for run, folder in folders.items():
-        if (file := folder / "02_cumulants-orders.csv").is_file():
-            parts.append(pd.read_csv(file).assign(run=run))
+    files = {run: folder / "02_cumulants-orders.csv" for run, folder in folders.items()}
+    runs = [pd.read_csv(file).assign(run=run) for run, file in files.items() if file.is_file()]
     paper = pd.read_csv(PUBLISHED).query("study == 'cumulant-orders-pet-mad-mad-test'")
-    paper = paper.assign(
-        run="paper",
-        dataset="MAD test",
-        model="PET-MAD",
-        source_order=paper["source"].str.removeprefix("order-").astype(int),
-        target_order=paper["target"].str.removeprefix("order-").astype(int),
-        gfre=paper["value"],
-    )
-    table = pd.concat([*parts, paper]).query("target_order == source_order + 1")
+    paper = paper.assign(run="paper", dataset="MAD test", model="PET-MAD", gfre=paper["value"])
+    for end in ("source", "target"):
+        paper[f"{end}_order"] = paper[end].str.removeprefix("order-").astype(int)
+    table = pd.concat([*runs, paper]).query("target_order == source_order + 1")
     table = table.rename(columns={"dataset": "data set"}).pivot_table(
         index=["run", "data set", "model"], columns="target_order", values="gfre", sort=False
     )

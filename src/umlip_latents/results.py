@@ -38,10 +38,10 @@ def save_results(
     Examples
     --------
     >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> finding = {"question": "Do they agree?", "finding": "Half of it."}
-    >>> save_results(folder, "03_mine", [finding], errors=pd.DataFrame({"gfre": [0.5]}))
-    >>> sorted(file.name for file in folder.iterdir())
+    >>> finding = {"question": "Do they agree?", "finding": "By half."}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_results(folder, "03_mine", [finding], errors=pd.DataFrame({"gfre": [0.5]}))
+    ...     sorted(os.listdir(folder))
     ['03_mine-errors.csv', '03_mine.json']
     """
     folder = Path(folder)
