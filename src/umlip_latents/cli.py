@@ -29,7 +29,10 @@ PATH = click.Path(path_type=Path)
 METRIC = click.Choice(("gfre", "lfre"))
 SPLIT = click.Choice(("atom", "structure", "system"))
 FOLDS = click.Choice(("atom", "group"))
+METRIC_HELP = "Error of a global or of local maps; repeat for both."
 MODEL_HELP = "A name, a checkpoint file, or a class of your own, FILE.py:CLASS, whose code is run"
+LAYER_HELP = "backbone, last, or another that the model has, such as interaction-1."
+STORE_HELP = "Folder to keep features in and resume from."
 TRUST_HELP = "Allow a pickled checkpoint, or one for which no SHA-256 is published."
 
 
@@ -73,8 +76,8 @@ def command(function: Callable[..., tuple[Any, str]]) -> click.Command:
 def from_model(function: Callable) -> Callable:
     """The options of a command that extracts features."""
     function = click.option("--trust", is_flag=True, help=TRUST_HELP)(function)
-    function = click.option("--store", type=PATH, help="Folder to resume from.")(function)
-    return click.option("--layer", default="backbone", help="backbone, last, ...")(function)
+    function = click.option("--store", type=PATH, help=STORE_HELP)(function)
+    return click.option("--layer", default="backbone", help=LAYER_HELP)(function)
 
 
 @command
@@ -84,11 +87,12 @@ def models() -> tuple[Any, str]:
     keys += ("licence", "citation", "offline", "environment")
     chosen = {name: {key: e.get(key) for key in keys} for name, e in list_models().items()}
     shown = ("family", "training_data", "functional", "parameters", "licence", "citation")
+    widths = ["/".join(map(str, (e["widths"] or {}).values())) for e in chosen.values()]
     rows = [
-        ("*" * entry["offline"], name, *(entry[key] for key in shown))
-        for name, entry in chosen.items()
+        ("*" * e["offline"], name, width, *(e[key] for key in shown))
+        for (name, e), width in zip(chosen.items(), widths, strict=True)
     ]
-    table = tabulate(rows, ("", "name", *shown))
+    table = tabulate(rows, ("", "name", "BB/LL", *(key.replace("_", " ") for key in shown)))
     note = "*   runs offline; the others download their weights when they are first used"
     return chosen, f"{table}\n\n{note}"
 
@@ -155,13 +159,13 @@ def compress(features: Path, order: int, output: Path) -> tuple[Any, str]:
 @click.option("--model", multiple=True, help=f"{MODEL_HELP}; repeatable.")
 @click.option("--structures", help="For --model: a data set's name, or a file.")
 @from_model
-@click.option("--metric", "metrics", multiple=True, default=["gfre"], type=METRIC)
+@click.option("--metric", "metrics", multiple=True, default=["gfre"], type=METRIC, help=METRIC_HELP)
 @click.option("--split", "by", default="structure", type=SPLIT, help="Held out together.")
-@click.option("--splits", "n_splits", default=1, help="Number of random splits.")
-@click.option("--n-test", type=int, help="Number of test atoms.")
+@click.option("--splits", "n_splits", default=1, help="Random splits; the median is told.")
+@click.option("--n-test", type=int, help="Test atoms, by default up to 1000, or a quarter of all.")
 @click.option("--seed", default=0, help="Of the first split.")
-@click.option("--within-element", is_flag=True, help="Take element means off first.")
-@click.option("--folds", type=FOLDS, help="Instead of those of the split.")
+@click.option("--within-element", is_flag=True, help="Take the element means off first.")
+@click.option("--folds", type=FOLDS, help="That choose the cutoff; they follow the split.")
 @click.option("--bootstrap", "n_bootstrap", default=0, help="Resamples for the intervals.")
 @click.option("--figure", type=PATH, help="Heat maps: an SVG, PDF or PNG file to write.")
 def compare(
