@@ -13,6 +13,7 @@ from skmatter.metrics import global_reconstruction_error as skmatter_gfre
 
 from umlip_latents import (
     Features,
+    compare,
     cumulant_features,
     list_datasets,
     list_models,
@@ -20,7 +21,6 @@ from umlip_latents import (
     split_atoms,
 )
 from umlip_latents.cli import main
-from umlip_latents.comparison import compare
 from umlip_latents.resources import InputError
 
 

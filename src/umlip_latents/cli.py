@@ -214,7 +214,8 @@ def compare(
         "files_sha256": {str(path): sha256(path) for path in files},
         "models": {m.name: m.fingerprint for m in models},
     }
-    return result, str(found)
+    matrices = [f"{m.upper()}\n{found.matrix(m).round(4).to_string()}" for m in options["metrics"]]
+    return result, "\n\n".join([*matrices, "Row = source, column = target.", str(found)])
 
 
 def without_nan(table: pd.DataFrame) -> pd.DataFrame:
