@@ -1,4 +1,4 @@
-# Two commands: `make book` and `make test`. Python 3.10 or newer is all they need.
+# Two commands: `make book` and `make test`. They need Python 3.10, 3.11 or 3.12, nothing else.
 PYTHON ?= python3
 PROFILE ?= default
 VENV := .venv
@@ -22,11 +22,13 @@ bench: $(VENV)/.installed
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check src tests data
+	$(BIN)/ruff format --check src tests data book/_ext
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/python tests/house.py
 
 # torch first and by version, so that no other package asks for its newest build
 $(VENV)/.installed: requirements.lock pyproject.toml
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed')"
+	$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13) and 'Python 3.10, 3.11 or 3.12 is needed')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' requirements.lock)

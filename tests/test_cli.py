@@ -1,15 +1,19 @@
 """The command line, as a user types it."""
 
+import io
 import json
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from ase.io import write
 from skmatter.metrics import global_reconstruction_error as skmatter_gfre
 
 from umlip_latents import (
+    Features,
+    compare,
     cumulant_features,
     list_datasets,
     list_models,
@@ -17,6 +21,7 @@ from umlip_latents import (
     split_atoms,
 )
 from umlip_latents.cli import main
+from umlip_latents.resources import InputError
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +70,11 @@ def test_compress_gives_cumulants(files, capsys):
 @pytest.mark.parametrize("split", ["atom", "structure"])
 def test_compare_agrees_with_scikit_matter(files, capsys, split):
     paths = [str(files / f"{m}.npz") for m in ("chgnet-0.3.0", "book-mace-mptrj")]
-    options = ["--metric", "gfre", "--metric", "lfre", "--split", split, "--n-test", "40"]
-    assert main(["compare", *paths, *options, "--seed", "3", "--json"]) == 0
+    options = ["--split", split, "--folds", "atom", "--n-test", "40", "--seed", "3"]
+    assert main(["compare", *paths, *options, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["names"] == ["chgnet-0.3.0", "book-mace-mptrj"]
-    assert shown["n_test"] == 40
-    assert np.shape(shown["lfre"]) == (2, 2)
+    assert shown["n_test"] == [40]
     with np.load(paths[0]) as f, np.load(paths[1]) as g:
         x, y = f["features"].astype(float), g["features"].astype(float)
         train, test = split_atoms(f["n_atoms"], 40, by=split, seed=3)
@@ -78,6 +82,63 @@ def test_compare_agrees_with_scikit_matter(files, capsys, split):
     assert shown["gfre"][0][1] == pytest.approx(expected, abs=1e-6)
     assert {"versions", "commit"} <= set(shown["provenance"])
     assert all(len(digest) == 64 for digest in shown["files_sha256"].values())
+
+
+def test_one_number_for_one_cell(files, capsys):
+    names = ("chgnet-0.3.0", "book-mace-mptrj")
+    paths = [files / f"{m}.npz" for m in names]
+    options = {"metrics": ("gfre", "lfre"), "by": "structure", "n_splits": 3, "n_test": 40}
+    found = compare({path.stem: Features.load(path) for path in paths}, n_bootstrap=20, **options)
+    table = pd.read_csv(io.StringIO(found.table.to_csv(index=False)), float_precision="round_trip")
+    command = ["compare", *map(str, paths), "--metric", "gfre", "--metric", "lfre"]
+    command += ["--splits", "3", "--n-test", "40", "--bootstrap", "20"]
+    assert main([*command, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    for metric in options["metrics"]:
+        assert np.array_equal(np.array(shown[metric], float), found.matrix(metric), equal_nan=True)
+        cells = pd.DataFrame(shown["intervals"][metric]).set_index(["source", "target"])
+        rows = table[table["metric"] == metric].set_index(["source", "target"])
+        matrix = found.matrix(metric)
+        assert len(cells) == len(rows) > 0
+        for (source, target), cell in cells.iterrows():
+            assert cell["value"] == matrix.loc[source, target] == rows["error"][source, target]
+            assert cell["low"] == rows["low"][source, target]
+            assert cell["high"] == rows["high"][source, target]
+            assert cell["low"] <= cell["high"]
+    assert (shown["split"], shown["splits"], shown["bootstrap"]) == ("structure", 3, 20)
+    assert (shown["seed"], shown["folds"], shown["within_element"]) == (0, None, False)
+    assert shown["n_test"] == [40] * 3
+    assert shown["left_out"] == found.left_out
+    assert main(command) == 0
+    assert "book-mace-mptrj" in capsys.readouterr().out
+
+
+def test_compare_passes_its_options_on(files, capsys, monkeypatch):
+    def enough(features, **options):
+        raise InputError(f"{sorted(features)} {sorted(options.items())}")
+
+    monkeypatch.setattr("umlip_latents.comparison.compare", enough)
+    command = ["compare", str(files / "chgnet-0.3.0.npz"), str(files / "book-mace-mptrj.npz")]
+    command += ["--split", "system", "--folds", "group", "--within-element", "--seed", "5"]
+    assert main([*command, "--metric", "lfre"]) == 1
+    shown = capsys.readouterr().err
+    assert "['book-mace-mptrj', 'chgnet-0.3.0']" in shown
+    for option in (("by", "system"), ("folds", "group"), ("within_element", True), ("seed", 5)):
+        assert str(option) in shown
+    assert str(("metrics", ("lfre",))) in shown
+    assert str(("n_test", None)) in shown
+
+
+def test_json_is_all_that_reaches_the_standard_output(capsys, monkeypatch):
+    def chatty():
+        print("loading")
+        return {"a": {"path": "a.xyz", "licence": "x", "description": "y"}}
+
+    monkeypatch.setattr("umlip_latents.cli.list_datasets", chatty)
+    assert main(["datasets", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert list(json.loads(shown.out)) == ["a"]
+    assert "loading" in shown.err
 
 
 def test_a_refused_structure_is_named_and_left_out(tmp_path, capsys, crystals, lonely):
@@ -117,7 +178,10 @@ def test_compare_refuses_what_cannot_be_compared(files, capsys, tmp_path):
     np.savez(tmp_path / "other.npz", **arrays)
     assert main(["compare", one, str(tmp_path / "other.npz")]) == 1
     assert "same structures" in capsys.readouterr().err
-    assert main(["compare", one, one, "--n-test", "100000"]) == 1
+    assert main(["compare", one, one]) == 1
+    assert "at least two" in capsys.readouterr().err
+    other = str(files / "book-mace-mptrj.npz")
+    assert main(["compare", one, other, "--n-test", "100000"]) == 1
     assert "n_test 100000" in capsys.readouterr().err
 
 
@@ -138,8 +202,22 @@ def test_compare_extracts_models_and_draws_the_heat_map(files, capsys, tmp_path)
     assert "heat.doc" in capsys.readouterr().err
 
 
-def test_unknown_options_exit_with_status_2():
-    command = [sys.executable, "-m", "umlip_latents.cli", "extract", "--model", "element"]
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["extract", "--model", "element"], "--structures"),
+        (["compare", "--metric", "best"], "best"),
+        (["environments", "--make", "a", "--remove", "b"], "exclude each other"),
+        (["dance"], "dance"),
+    ],
+)
+def test_misuse_exits_with_status_2(capsys, command, message):
+    assert main(command) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_status_reaches_the_shell():
+    command = [sys.executable, "-m", "umlip_latents.cli", "compress", "gone.npz", "--output", "x"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--structures" in done.stderr
+    assert done.returncode == 1
+    assert done.stderr.startswith("umlip-latents: gone.npz")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import runpy
 
 import numpy as np
 import pytest
@@ -23,11 +24,13 @@ from umlip_latents.finetuning import (
     element_energies,
     fine_tune,
 )
-from umlip_latents.labelling import label_with_gfn1_xtb
-from umlip_latents.resources import InputError
+from umlip_latents.resources import DATA, InputError
 from umlip_latents.splits import interleaved, split_by_origin
 from umlip_latents.training import composition_baseline
 
+label_with_gfn1_xtb = runpy.run_path(str(DATA / "structures" / "labelling.py"))[
+    "label_with_gfn1_xtb"
+]
 SHORT = {"epochs": 3, "batch_size": 2, "learning_rate": 3e-4}
 
 

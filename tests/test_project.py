@@ -2,21 +2,21 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
+import nbformat
+import pandas as pd
 import pytest
 import yaml
 
-from umlip_latents.book import (
-    benchmark_tables,
-    load_profile,
-    markdown_table,
-    published_tables,
-    save_results,
-)
+from umlip_latents.book import execute, load_profile
+from umlip_latents.pages import benchmark_tables, markdown, published_tables, square_tables
 from umlip_latents.resources import InputError
+from umlip_latents.results import save_results
 
 ROOT = Path(__file__).parents[1]
+PUBLIC = runpy.run_path(str(ROOT / "book" / "_ext" / "reference.py"))["public"](ROOT / "notebooks")
 
 
 def dependencies() -> list[str]:
@@ -34,7 +34,7 @@ def test_the_conda_environment_is_the_twin_of_the_project():
 
 def test_the_lock_pins_every_dependency():
     lock = (ROOT / "requirements.lock").read_text().lower()
-    for requirement in [*dependencies(), "pytest", "ruff"]:
+    for requirement in [*dependencies(), "import-linter", "pytest", "ruff"]:
         name = re.split(r"[<>=]", requirement)[0]
         assert re.search(rf"^{name}==\S+", lock, re.M), name
     assert "torch==2.13.0" in lock
@@ -47,8 +47,6 @@ def test_unknown_profiles_are_refused():
 
 
 def test_results_carry_provenance(tmp_path):
-    import pandas as pd
-
     table = pd.DataFrame({"a": [1.5], "b": ["x"]})
     save_results(tmp_path / "r", "01_x", [{"question": "q", "finding": "f"}], numbers=table)
     assert pd.read_csv(tmp_path / "r" / "01_x-numbers.csv").equals(table)
@@ -58,9 +56,29 @@ def test_results_carry_provenance(tmp_path):
     assert len(list((tmp_path / "r").iterdir())) == 2
 
 
+def test_a_failed_cell_is_named_in_one_sentence(tmp_path):
+    cells = [nbformat.v4.new_code_cell(code) for code in ("x = 1", "raise ValueError('no\\nluck')")]
+    metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "a.ipynb")
+    with pytest.raises(InputError, match=r"a\.ipynb: cell \[2\] stops with ValueError \(no luck\)"):
+        execute(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {"a": {}}, ROOT / "_build")
+
+
 def test_tables_of_the_pages():
-    assert markdown_table(("a", "b"), [(1, 2)]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    table = pd.DataFrame({"a": ["x", "1.50"], "b": [0.5, None], "c": [7, 8]})
+    cells = [re.split(r"\s*\|\s*", line)[1:-1] for line in markdown(table).splitlines()]
+    assert cells[0] == ["a", "b", "c"]
+    assert cells[2:] == [["x", "0.50", "7"], ["1.50", "-", "8"]]
     assert "0.95" in published_tables()
+
+
+def test_a_matrix_quotes_the_median_of_the_splits_and_no_diagonal():
+    errors = {("p", "q"): (0.1, 0.2, 9.0), ("q", "p"): (0.3, 0.4, 0.5), ("p", "p"): (0, 0, 0)}
+    rows = [(*pair, "gfre", v) for pair, values in errors.items() for v in values]
+    table = pd.DataFrame(rows, columns=["source", "target", "metric", "value"])
+    lines = square_tables(table, "{0}", ["metric"]).splitlines()
+    assert lines[0] == "**GFRE**"
+    assert [line.replace(" ", "") for line in lines[4:]] == ["|p|-|0.20|", "|q|0.40|-|"]
 
 
 def test_benchmarks_are_quoted_where_they_were_measured(tmp_path):
@@ -71,4 +89,17 @@ def test_benchmarks_are_quoted_where_they_were_measured(tmp_path):
     file.write_text(json.dumps({"provenance": made, "sections": [section]}))
     text = benchmark_tables(file)
     assert "commit abc on M with 3 cores, 2 of them" in text
-    assert "**T**\n\n| a | b |\n| --- | --- |\n| x | 7 |" in text
+    assert "**T**\n\n| a" in text
+    assert re.search(r"\| x +\| 7 +\|", text)
+
+
+def test_every_public_function_shows_an_example():
+    functions = {name: f for name, f in PUBLIC.items() if not isinstance(f, type)}
+    lacking = [name for name, f in functions.items() if ">>>" not in (f.__doc__ or "")]
+    assert not lacking, lacking
+
+
+def test_the_reference_has_a_place_for_everything_public():
+    pages = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "book" / "api").glob("*.md"))
+    for name, found in PUBLIC.items():
+        assert f"automodule:: {found.__module__}\n   :members:" in pages, name

@@ -2,14 +2,11 @@
 
 import numpy as np
 import pytest
-from ase import Atoms
 
 from umlip_latents import load_structures, split_atoms
 from umlip_latents.resources import InputError
 from umlip_latents.splits import (
     chemical_systems,
-    interleaved,
-    split_by_origin,
     split_structures,
 )
 
@@ -61,14 +58,3 @@ def test_parts_are_disjoint_and_training_sees_every_element():
     assert sorted(np.concatenate(parts)) == list(range(len(embedded)))
     everything = {z for a in embedded for z in a.numbers}
     assert {z for i in parts[-1] for z in embedded[i].numbers} == everything
-
-
-def test_origins_are_on_one_side():
-    frames = [Atoms("H", info={"origin": f"run {i % 6}"}) for i in range(60)]
-    training, test = split_by_origin(frames, 30, 15, seed=1)
-    assert (len(training), len(test)) == (30, 15)
-    one, other = ({a.info["origin"] for a in part} for part in (training, test))
-    assert not one & other
-    with pytest.raises(InputError, match="origins, not 100"):
-        split_by_origin(frames, 100, 4)
-    assert interleaved([[1, 2, 3], [4], [5, 6]]) == [1, 4, 5, 2, 6, 3]

@@ -37,10 +37,10 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.optimize import FIRE
 from ase.spacegroup import crystal
 from chgnet.model.dynamics import CHGNetCalculator
+from labelling import label_with_gfn1_xtb
 from tqdm.auto import tqdm
 
 from umlip_latents import load_model
-from umlip_latents.labelling import label_with_gfn1_xtb
 
 OUTPUT = Path(__file__).with_name("li3ps4-gfn1.xyz")
 SEED = 20260102

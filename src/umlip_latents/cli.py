@@ -2,294 +2,261 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import functools
 import json
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-# heavy modules are imported by the command that needs them, so that --help answers at once
+import click
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
 
-MODEL_HELP = "a name, a checkpoint file, or a model of your own, FILE.py:CLASS, whose code is run"
-TRUST_HELP = "allow a pickled checkpoint, or one for which no SHA-256 is published"
-LAYER_HELP = "backbone, last, or another that the model has, such as interaction-1"
+from . import environments as pythons
+from .cumulants import cumulant_features
+from .extraction import Features, extract_features, save_npz
+from .models.catalog import list_models, load_model
+from .provenance import provenance
+from .resources import InputError, sha256
+from .structures import list_datasets, load_structures
+
+# figures, training and the book bring heavy libraries: only their commands import them
+
+PATH = click.Path(path_type=Path)
+METRIC = click.Choice(("gfre", "lfre"))
+SPLIT = click.Choice(("atom", "structure", "system"))
+FOLDS = click.Choice(("atom", "group"))
+METRIC_HELP = "Error of a global or of local maps; repeat for both."
+MODEL_HELP = "A name, a checkpoint file, or a class of your own, FILE.py:CLASS, whose code is run"
+LAYER_HELP = "backbone, last, or another that the model has, such as interaction-1."
+STORE_HELP = "Folder to keep features in and resume from."
+TRUST_HELP = "Allow a pickled checkpoint, or one for which no SHA-256 is published."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def cli() -> None:
+    """Latent features of universal interatomic potentials."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    arguments = parser().parse_args(argv)
-    from .resources import InputError
-
     try:
-        arguments.run(arguments)
-        sys.stdout.flush()
+        cli.main(argv, "umlip-latents", standalone_mode=False)
     except InputError as error:
-        print(f"umlip-latents: {error}", file=sys.stderr)
+        click.echo(f"umlip-latents: {error}", err=True)
         return 1
-    except KeyboardInterrupt:
-        print("umlip-latents: interrupted", file=sys.stderr)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("umlip-latents: interrupted", err=True)
         return 130
-    except BrokenPipeError:  # the reader, `head` for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
-    top = argparse.ArgumentParser(
-        prog="umlip-latents", description="Latent features of universal interatomic potentials."
-    )
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+def command(function: Callable[..., tuple[Any, str]]) -> click.Command:
+    """A command with ``--json`` of a function that returns its answer, for programs and for people.
 
-    command = commands.add_parser("models", help="list the named models")
-    command.add_argument("--json", action="store_true", help="machine-readable output")
-    command.set_defaults(run=models)
+    Nothing but the answer reaches the standard output, whatever a library prints on the way.
+    """
 
-    command = commands.add_parser("datasets", help="list the registered data sets")
-    command.add_argument("--json", action="store_true", help="machine-readable output")
-    command.set_defaults(run=datasets)
+    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+    @functools.wraps(function)
+    def run(as_json: bool, **options: Any) -> None:
+        with contextlib.redirect_stdout(sys.stderr):
+            data, text = function(**options)
+        click.echo(json.dumps(data, indent=1) if as_json else text)
 
-    command = commands.add_parser("extract", help="per-atom features of structures")
-    command.add_argument("--model", required=True, help=MODEL_HELP)
-    command.add_argument("--layer", default="backbone", help=LAYER_HELP)
-    command.add_argument("--structures", required=True, help="a data set's name, or a file")
-    command.add_argument("--output", required=True, type=Path, help="NPZ file to write")
-    command.add_argument("--store", type=Path, help="folder to keep features in and resume from")
-    command.add_argument("--trust", action="store_true", help=TRUST_HELP)
-    command.add_argument("--json", action="store_true", help="machine-readable output")
-    command.set_defaults(run=extract)
-
-    command = commands.add_parser("compress", help="cumulants: one row per structure")
-    command.add_argument("features", type=Path, help="NPZ file that extract wrote")
-    command.add_argument("--order", type=int, default=4, help="number of cumulants, 1 to 8")
-    command.add_argument("--output", required=True, type=Path, help="NPZ file to write")
-    command.add_argument("--json", action="store_true", help="machine-readable output")
-    command.set_defaults(run=compress)
-
-    command = commands.add_parser("compare", help="reconstruction errors between feature files")
-    command.add_argument("features", nargs="*", type=Path, help="NPZ files that extract wrote")
-    command.add_argument("--model", action="append", default=[], help=f"{MODEL_HELP}; repeatable")
-    command.add_argument("--structures", help="for --model: a data set's name, or a file")
-    command.add_argument("--layer", default="backbone", help=f"for --model: {LAYER_HELP}")
-    command.add_argument("--store", type=Path, help="for --model: folder to keep features in")
-    command.add_argument("--trust", action="store_true", help=f"for --model: {TRUST_HELP}")
-    command.add_argument(
-        "--metric", action="append", choices=("gfre", "lfre"), help="repeat for both; default gfre"
-    )
-    command.add_argument("--split", choices=("atom", "structure"), default="atom")
-    command.add_argument("--n-test", type=int, default=1000, help="number of test atoms")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--figure", type=Path, help="heat maps: an SVG, PDF or PNG file to write")
-    command.add_argument("--json", action="store_true", help="machine-readable output")
-    command.set_defaults(run=compare)
-
-    command = commands.add_parser("environments", help="Pythons of clashing model families")
-    choice = command.add_mutually_exclusive_group()
-    choice.add_argument("--make", metavar="NAME", help="make it now, not on first use")
-    choice.add_argument("--remove", metavar="NAME", help="delete it")
-    command.add_argument("--json", action="store_true", help="machine-readable output")
-    command.set_defaults(run=environments)
-
-    command = commands.add_parser("train", help="train a model from a recipe")
-    command.add_argument("recipe", type=Path, help="JSON recipe, as those in data/recipes")
-    command.add_argument("--output", required=True, type=Path, help=".safetensors file to write")
-    command.set_defaults(run=train)
-
-    command = commands.add_parser("book", help="execute the notebooks and build the book")
-    command.add_argument("--profile", default="default", help="quick, default or full")
-    command.add_argument("--output", type=Path, default=Path("_build"), help="folder to build in")
-    command.set_defaults(run=book)
-    return top
+    return cli.command()(run)
 
 
-def models(arguments: argparse.Namespace) -> None:
+def from_model(function: Callable) -> Callable:
+    """The options of a command that extracts features."""
+    function = click.option("--trust", is_flag=True, help=TRUST_HELP)(function)
+    function = click.option("--store", type=PATH, help=STORE_HELP)(function)
+    return click.option("--layer", default="backbone", help=LAYER_HELP)(function)
+
+
+@command
+def models() -> tuple[Any, str]:
     """List the named models."""
-    from .models.catalog import list_models
-
-    entries = list_models()
-    if arguments.json:
-        keys = ("family", "description", "training_data", "functional", "parameters", "widths")
-        keys += ("licence", "citation", "offline", "environment")
-        chosen = {name: {key: e.get(key) for key in keys} for name, e in entries.items()}
-        print(json.dumps(chosen, indent=1))
-        return
-    layout = "{:3} {:22} {:24} {:18} {:>10} {:>9}  {:24} {}"
-    header = ("", "name", "training data", "functional", "parameters", "BB/LL", "licence")
-    print(layout.format(*header, "citation"))
-    for family in dict.fromkeys(e["family"] for e in entries.values()):
-        print(f"\n{family}")
-        for name, e in entries.items():
-            if e["family"] != family:
-                continue
-            widths = "/".join(map(str, e.get("widths", {}).values()))
-            keys = ("training_data", "functional", "parameters")
-            row = ("*" if e["offline"] else "", name, *(e.get(key, "") for key in keys), widths)
-            print(layout.format(*row, e.get("licence", ""), e.get("citation", "")))
-    print("\n*   runs offline; the others download their weights when they are first used")
+    keys = ("family", "description", "training_data", "functional", "parameters", "widths")
+    keys += ("licence", "citation", "offline", "environment")
+    chosen = {name: {key: e.get(key) for key in keys} for name, e in list_models().items()}
+    shown = ("family", "training_data", "functional", "parameters", "licence", "citation")
+    widths = ["/".join(map(str, (e["widths"] or {}).values())) for e in chosen.values()]
+    rows = [
+        ("*" * e["offline"], name, width, *(e[key] for key in shown))
+        for (name, e), width in zip(chosen.items(), widths, strict=True)
+    ]
+    table = tabulate(rows, ("", "name", "BB/LL", *(key.replace("_", " ") for key in shown)))
+    note = "*   runs offline; the others download their weights when they are first used"
+    return chosen, f"{table}\n\n{note}"
 
 
-def datasets(arguments: argparse.Namespace) -> None:
+@command
+def datasets() -> tuple[Any, str]:
     """List the registered data sets."""
-    from .structures import list_datasets
-
-    if arguments.json:
-        print(json.dumps(list_datasets(), indent=1))
-        return
-    for name, entry in list_datasets().items():
-        where = "embedded" if "path" in entry else "download"
-        print(f"{name:28} {where:9} {entry['licence']:12} {entry['description']}")
+    found = list_datasets()
+    rows = [
+        (name, "embedded" if "path" in e else "download", e["licence"], e["description"])
+        for name, e in found.items()
+    ]
+    return found, tabulate(rows, tablefmt="plain")
 
 
-def extract(arguments: argparse.Namespace) -> None:
-    """Extract features and write them."""
-    from .extraction import extract_features
-    from .models.catalog import load_model
-    from .structures import load_structures
-
-    structures = load_structures(arguments.structures)
-    model = load_model(arguments.model, trust=arguments.trust)
-    found = extract_features(structures, model, arguments.layer, store=arguments.store)
-    found.save(arguments.output)
+@command
+@click.option("--model", required=True, help=f"{MODEL_HELP}.")
+@click.option("--structures", required=True, help="A data set's name, or a file.")
+@click.option("--output", required=True, type=PATH, help="NPZ file to write.")
+@from_model
+def extract(
+    model: str, structures: str, output: Path, layer: str, store: Path | None, trust: bool
+) -> tuple[Any, str]:
+    """Per-atom features of structures."""
+    read = load_structures(structures)
+    found = extract_features(read, load_model(model, trust=trust), layer, store=store)
+    found.save(output)
     for index, why in found.dropped.items():
-        print(
-            f"left out structure {index} ({structures[index].get_chemical_formula()}): {why}",
-            file=sys.stderr,
-        )
+        formula = read[index].get_chemical_formula()
+        click.echo(f"left out structure {index} ({formula}): {why}", err=True)
+    n, d = found.features.shape
     summary = {
         "model": found.model,
         "layer": found.layer,
-        "shape": list(found.features.shape),
+        "shape": [n, d],
         "n_structures": len(found.kept),
         "dropped": {str(index): why for index, why in found.dropped.items()},
-        "output": str(arguments.output),
+        "output": str(output),
     }
-    print(json.dumps(summary) if arguments.json else describe(summary))
-
-
-def describe(summary: dict) -> str:
-    """One line for people."""
-    n, d = summary["shape"]
-    return (
-        f"{summary['output']}: {summary['model']} {summary['layer']}, {n} atoms x {d} features "
-        f"of {summary['n_structures']} structures, {len(summary['dropped'])} left out"
+    return summary, (
+        f"{output}: {found.model} {found.layer}, {n} atoms x {d} features "
+        f"of {len(found.kept)} structures, {len(found.dropped)} left out"
     )
 
 
-def compress(arguments: argparse.Namespace) -> None:
-    """Compress atom features to structure features."""
-    import numpy as np
-
-    from .cumulants import cumulant_features
-    from .extraction import Features, save_npz
-
-    atoms = Features.load(arguments.features)
-    compressed = cumulant_features(atoms.features, atoms.n_atoms, arguments.order)
-    save_npz(
-        arguments.output,
-        features=compressed,
-        kept=atoms.kept,
-        order=np.array(arguments.order),
-        model=np.array(atoms.model),
-        layer=np.array(atoms.layer),
-    )
-    summary = {"shape": list(compressed.shape), "output": str(arguments.output)}
+@command
+@click.argument("features", type=PATH)
+@click.option("--order", default=4, help="Number of cumulants, 1 to 8.")
+@click.option("--output", required=True, type=PATH, help="NPZ file to write.")
+def compress(features: Path, order: int, output: Path) -> tuple[Any, str]:
+    """Cumulants of the FEATURES that extract wrote: one row per structure."""
+    atoms = Features.load(features)
+    compressed = cumulant_features(atoms.features, atoms.n_atoms, order)
+    about = {"order": order, "model": atoms.model, "layer": atoms.layer}
+    arrays = {key: np.array(value) for key, value in about.items()}
+    save_npz(output, features=compressed, kept=atoms.kept, **arrays)
     rows, columns = compressed.shape
-    plain = f"{arguments.output}: {rows} structures x {columns} features"
-    print(json.dumps(summary) if arguments.json else plain)
+    summary = {"shape": [rows, columns], "output": str(output)}
+    return summary, f"{output}: {rows} structures x {columns} features"
 
 
-def compare(arguments: argparse.Namespace) -> None:
-    """Print matrices of reconstruction errors."""
-    from .extraction import Features, common_structures, extract_features
-    from .models.catalog import load_model
-    from .provenance import provenance
-    from .reconstruction import reconstruction_matrix, split_atoms
-    from .resources import InputError, sha256
-    from .structures import load_structures
+@command
+@click.argument("files", nargs=-1, type=PATH)
+@click.option("--model", multiple=True, help=f"{MODEL_HELP}; repeatable.")
+@click.option("--structures", help="For --model: a data set's name, or a file.")
+@from_model
+@click.option("--metric", "metrics", multiple=True, default=["gfre"], type=METRIC, help=METRIC_HELP)
+@click.option("--split", "by", default="structure", type=SPLIT, help="Held out together.")
+@click.option("--splits", "n_splits", default=1, help="Random splits; the median is told.")
+@click.option("--n-test", type=int, help="Test atoms, by default up to 1000, or a quarter of all.")
+@click.option("--seed", default=0, help="Of the first split.")
+@click.option("--within-element", is_flag=True, help="Take the element means off first.")
+@click.option("--folds", type=FOLDS, help="That choose the cutoff; they follow the split.")
+@click.option("--bootstrap", "n_bootstrap", default=0, help="Resamples for the intervals.")
+@click.option("--figure", type=PATH, help="Heat maps: an SVG, PDF or PNG file to write.")
+def compare(
+    files: Sequence[Path],
+    model: Sequence[str],
+    structures: str | None,
+    layer: str,
+    store: Path | None,
+    trust: bool,
+    figure: Path | None,
+    **options: Any,
+) -> tuple[Any, str]:
+    """Reconstruction errors between FILES that extract wrote, models, or both."""
+    from . import comparison, figures
 
-    if len(arguments.features) + len(arguments.model) < 2:
+    if len({*files, *model}) < 2:
         raise InputError("compare needs at least two feature files or models.")
-    if arguments.model and not arguments.structures:
+    if model and not structures:
         raise InputError("compare needs --structures to extract features of --model from.")
-    files = [Features.load(path) for path in arguments.features]
-    structures = load_structures(arguments.structures) if arguments.model else []
-    models = [load_model(name, trust=arguments.trust) for name in arguments.model]
-    extracted = [
-        extract_features(structures, model, arguments.layer, store=arguments.store)
-        for model in models
-    ]
-    loaded = common_structures([*files, *extracted])
-    if any((f.numbers != loaded[0].numbers).any() for f in loaded[1:]):
-        raise InputError("The feature files do not describe the same structures.")
-    names = [*(path.stem for path in arguments.features), *(f.model for f in extracted)]
+    loaded = [Features.load(path) for path in files]
+    read = load_structures(structures) if model else []
+    models = [load_model(name, trust=trust) for name in model]
+    loaded += [extract_features(read, m, layer, store=store) for m in models]
+    names = [*(path.stem for path in files), *(m.name for m in models)]
     if len(set(names)) < len(names):
-        names = [*map(str, arguments.features), *arguments.model]
-    features = dict(zip(names, (f.features for f in loaded), strict=True))
-    train, test = split_atoms(
-        loaded[0].n_atoms, arguments.n_test, by=arguments.split, seed=arguments.seed
-    )
-    matrices = {
-        metric: reconstruction_matrix(features, train, test, metric, progress=metric == "lfre")
-        for metric in arguments.metric or ["gfre"]
-    }
-    if arguments.figure:
-        from .figures import error_heat_maps, save_figure
-
-        save_figure(error_heat_maps({m.upper(): e for m, e in matrices.items()}), arguments.figure)
-    if not arguments.json:
-        for metric, matrix in matrices.items():
-            print(f"{metric.upper()} (row = source, column = target)\n{matrix.round(4)}\n")
-        return
+        names = [*map(str, files), *model]
+    features = dict(zip(names, loaded, strict=True))
+    found = comparison.compare(features, progress=True, **options)
+    if figure:
+        figures.save_figure(found.heat_map(), figure)
+    table = without_nan(found.table.rename(columns={"error": "value"}))
     result = {
-        "names": names,
-        **{metric: matrix.to_numpy().tolist() for metric, matrix in matrices.items()},
-        "split": arguments.split,
-        "seed": arguments.seed,
-        "n_train": len(train),
-        "n_test": len(test),
-        "n_structures": len(loaded[0].kept),
+        "names": list(found.names),
+        **{m: without_nan(found.matrix(m)).to_numpy().tolist() for m in options["metrics"]},
+        "intervals": {
+            metric: part.drop(columns="metric").to_dict("records")
+            for metric, part in table.groupby("metric")
+        },
+        "split": options["by"],
+        "splits": options["n_splits"],
+        "bootstrap": options["n_bootstrap"],
+        **{key: options[key] for key in ("seed", "folds", "within_element")},
+        **{key: getattr(found, key) for key in ("n_train", "n_test", "left_out")},
+        "n_structures": len(found.structures),
         "provenance": provenance(),
-        "files_sha256": {str(path): sha256(path) for path in arguments.features},
-        "models": {model.name: model.fingerprint for model in models},
+        "files_sha256": {str(path): sha256(path) for path in files},
+        "models": {m.name: m.fingerprint for m in models},
     }
-    print(json.dumps(result, indent=1))
+    matrices = [f"{m.upper()}\n{found.matrix(m).round(4).to_string()}" for m in options["metrics"]]
+    return result, "\n\n".join([*matrices, "Row = source, column = target.", str(found)])
 
 
-def environments(arguments: argparse.Namespace) -> None:
-    """List, make or remove the environments of clashing model families."""
-    from .environments import (
-        environment_folder,
-        list_environments,
-        make_environment,
-        remove_environment,
-    )
-
-    if arguments.make:
-        make_environment(arguments.make)
-    if arguments.remove:
-        remove_environment(arguments.remove)
-    states = list_environments()
-    if arguments.json:
-        print(json.dumps(states, indent=1))
-        return
-    for name, state in states.items():
-        print(f"{name:12} {state:10} {environment_folder(name)}")
+def without_nan(table: pd.DataFrame) -> pd.DataFrame:
+    """A table that JSON can hold: None for what is not a number."""
+    return table.astype(object).where(table.notna(), None)
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Train a model from a recipe."""
+@command
+@click.option("--make", metavar="NAME", help="Make it now, not on first use.")
+@click.option("--remove", metavar="NAME", help="Delete it.")
+def environments(make: str | None, remove: str | None) -> tuple[Any, str]:
+    """Pythons of clashing model families."""
+    if make and remove:
+        raise click.UsageError("--make and --remove exclude each other.")
+    if make:
+        pythons.make_environment(make)
+    if remove:
+        pythons.remove_environment(remove)
+    states = pythons.list_environments()
+    lines = [f"{name:12} {s:10} {pythons.environment_folder(name)}" for name, s in states.items()]
+    return states, "\n".join(lines)
+
+
+@cli.command()
+@click.argument("recipe", type=PATH)
+@click.option("--output", required=True, type=PATH, help="A .safetensors file to write.")
+def train(recipe: Path, output: Path) -> None:
+    """Train a model from a JSON RECIPE, as those in data/recipes."""
     from .training import train_mace
 
-    card = train_mace(arguments.recipe, arguments.output)
-    print(json.dumps(card["held_out_errors"]))
+    click.echo(json.dumps(train_mace(recipe, output)["held_out_errors"]))
 
 
-def book(arguments: argparse.Namespace) -> None:
+@cli.command()
+@click.option("--profile", default="default", help="quick, default or full.")
+@click.option("--output", type=PATH, default="_build", help="Folder to build in.")
+def book(profile: str, output: Path) -> None:
     """Execute the notebooks and build the book."""
     from .book import build
 
-    print(build(arguments.profile, arguments.output))
+    click.echo(build(profile, output))
 
 
 if __name__ == "__main__":

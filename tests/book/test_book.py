@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -114,6 +115,17 @@ def test_formulas_are_typeset_and_values_filled_in(html, pages):
         )
         assert "{{" not in text, page.name
         assert "nan" not in re.findall(r"<td[^>]*><p>(\w+)</p>", text), page.name
+
+
+def test_the_reference_shows_what_is_public_and_nothing_else(html):
+    pages = [p.read_text(encoding="utf-8") for p in (html / "book" / "api").glob("*.html")]
+    shown = set(re.findall(r'<dt class="[^"]*sig[^"]*" id="([\w.]+)"', "".join(pages)))
+    public = runpy.run_path(str(ROOT / "book" / "_ext" / "reference.py"))["public"]
+    names = set(public(ROOT / "notebooks"))
+    assert names <= shown
+    protocol = "umlip_latents.models.base."
+    extra = {n for n in shown - names if n.rpartition(".")[0] not in shown | names}
+    assert all(name.startswith(protocol) for name in extra), extra
 
 
 def test_the_front_page_tells_what_each_notebook_found(html):

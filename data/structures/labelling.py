@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ase import Atoms
 from tqdm.auto import tqdm
 
-from .resources import InputError
+from umlip_latents.resources import InputError
 
 
 def label_with_gfn1_xtb(structures: Sequence[Atoms]) -> list[Atoms]:

@@ -1,0 +1,168 @@
+"""What the pages of the book quote, all of it from result files and registries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from .models.catalog import list_models
+from .provenance import provenance
+from .resources import DATA
+from .results import PUBLISHED, REFERENCE
+from .structures import list_datasets
+
+
+def substitutions(profile: str, results: Path) -> dict[str, str]:
+    """Markdown for the ``{{ name }}`` places of the pages.
+
+    Parameters
+    ----------
+    profile
+        The profile of this build.
+    results
+        Folder with the result files of this build.
+    """
+    made = provenance()
+    return {
+        "profile": profile,
+        "commit": made["commit"],
+        "versions": ", ".join(f"{name} {number}" for name, number in made["versions"].items()),
+        "findings": findings_table(results),
+        "models": models_table(),
+        "datasets": datasets_table(),
+        "results_here": matrix_tables(results),
+        "results_full": matrix_tables(REFERENCE),
+        "results_published": published_tables(),
+        "cumulant_steps": cumulant_steps({"this build": results, "full scale": REFERENCE}),
+        "benchmarks": benchmark_tables(DATA / "reference-results" / "benchmarks.json"),
+    }
+
+
+def markdown(table: pd.DataFrame, *, index: bool = False) -> str:
+    r"""A table of texts, integers and errors in Markdown: two digits, and a dash for none.
+
+    Examples
+    --------
+    >>> print(markdown(pd.DataFrame({"model": ["a", "b"], "error": [0.5, None]})))
+    | model   | error   |
+    |:--------|:--------|
+    | a       | 0.50    |
+    | b       | -       |
+    """
+    texts = table.map(lambda v: "-" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v)
+    return texts.to_markdown(index=index, disable_numparse=True)
+
+
+def findings_table(results: Path) -> str:
+    """One row per finding, with a link to the notebook that found it."""
+    rows = [
+        {
+            "question": finding["question"],
+            "what this build found": finding["finding"],
+            "notebook": f"[{file.stem[:2]}](../notebooks/{file.stem}.ipynb)",
+        }
+        for file in sorted(results.glob("*.json"))
+        for finding in json.loads(file.read_text(encoding="utf-8"))["findings"]
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
+def models_table() -> str:
+    """The catalogue, without what installed packages add."""
+    rows = [
+        {
+            "name": f"`{name}`",
+            "family": entry["family"],
+            "training data": entry["training_data"],
+            "functional": entry["functional"],
+            "parameters": f"{entry['parameters']:,}" if "parameters" in entry else None,
+            "backbone / last layer": " / ".join(map(str, entry.get("widths", {}).values())) or None,
+            "licence": entry["licence"],
+            "reference": citation(entry["citation"]),
+            "runs offline": "yes" if entry["offline"] else "no",
+        }
+        for name, entry in list_models().items()
+        if "entry_point" not in entry
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
+def datasets_table() -> str:
+    """The registered data sets."""
+    rows = [
+        {
+            "name": f"`{name}`",
+            "what": entry["description"],
+            "structures": f"{entry['structures']:,}" if entry.get("structures") else "unknown",
+            "licence": entry["licence"],
+            "reference": " ".join(map(citation, entry["citation"])),
+        }
+        for name, entry in list_datasets().items()
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
+def citation(key: str | None) -> str | None:
+    """A citation in MyST."""
+    return f"{{cite}}`{key}`" if key else None
+
+
+def matrix_tables(folder: Path) -> str:
+    """Heat-map tables of notebook 03 found in a folder of results."""
+    file = folder / "03_comparison-errors.csv"
+    if not file.is_file():
+        return "*No such table in this build.*"
+    table = pd.read_csv(file).query("split == 'structure' and kind == 'all'")
+    return square_tables(table, "{2}, {1}, `{0}`", ["dataset", "layer", "metric"])
+
+
+def published_tables() -> str:
+    """The cross-model matrices of the paper."""
+    table = pd.read_csv(PUBLISHED).query("study in ('umlips-mad-test', 'umlips-alexandria')")
+    return square_tables(table, "{1}, {0}", ["study", "metric"])
+
+
+def square_tables(table: pd.DataFrame, title: str, keys: list[str]) -> str:
+    """Matrices of the median errors between models, one for every value of the keys."""
+    texts = []
+    for values, part in table.assign(metric=table["metric"].str.upper()).groupby(keys):
+        names = part["source"].unique()
+        matrix = part.pivot_table("value", "source", "target", aggfunc="median")
+        matrix = matrix.loc[names, names].rename_axis(r"source \\ target")
+        matrix = matrix.where(matrix.index.to_numpy()[:, None] != matrix.columns.to_numpy())
+        texts.append(f"**{title.format(*values)}**\n\n{markdown(matrix, index=True)}")
+    return "\n\n".join(texts)
+
+
+def cumulant_steps(folders: Mapping[str, Path]) -> str:
+    """GFRE from each cumulant order to the next, of several runs and of the paper."""
+    files = {run: folder / "02_cumulants-orders.csv" for run, folder in folders.items()}
+    runs = [pd.read_csv(file).assign(run=run) for run, file in files.items() if file.is_file()]
+    paper = pd.read_csv(PUBLISHED).query("study == 'cumulant-orders-pet-mad-mad-test'")
+    paper = paper.assign(run="paper", dataset="MAD test", model="PET-MAD", gfre=paper["value"])
+    for end in ("source", "target"):
+        paper[f"{end}_order"] = paper[end].str.removeprefix("order-").astype(int)
+    table = pd.concat([*runs, paper]).query("target_order == source_order + 1")
+    table = table.rename(columns={"dataset": "data set"}).pivot_table(
+        index=["run", "data set", "model"], columns="target_order", values="gfre", sort=False
+    )
+    return markdown(table.rename(columns=lambda n: f"{n - 1} to {n}").reset_index())
+
+
+def benchmark_tables(file: Path) -> str:
+    """What ``make bench`` measured."""
+    if not file.is_file():
+        return "*Not measured yet: `make bench`.*"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    made = content["provenance"]
+    texts = [
+        f"Measured at commit {made['commit']} on {made['machine']} with {made['cores']} cores, "
+        f"{made['torch_threads']} of them for PyTorch."
+    ]
+    for section in content["sections"]:
+        table = pd.DataFrame(section["rows"], columns=section["header"])
+        texts.append(f"**{section['title']}**\n\n{markdown(table)}")
+    return "\n\n".join(texts)

@@ -1,0 +1,60 @@
+"""What a notebook found, as tables and findings on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from .provenance import provenance
+from .resources import DATA, written_whole
+
+REFERENCE = DATA / "reference-results" / "full"
+PUBLISHED = DATA / "published" / "reconstruction_errors.csv"
+
+
+def save_results(
+    folder: str | Path,
+    name: str,
+    findings: Sequence[Mapping[str, str]],
+    **tables: pd.DataFrame,
+) -> None:
+    """Write what a notebook found: ``<name>.json`` and ``<name>-<table>.csv``.
+
+    Parameters
+    ----------
+    folder
+        Where to; made if it is not there.
+    name
+        The notebook's name.
+    findings
+        Rows for the front page, each with ``question`` and ``finding``.
+    tables
+        Result tables in long form.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> finding = {"question": "Do they agree?", "finding": "By half."}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_results(folder, "03_mine", [finding], errors=pd.DataFrame({"gfre": [0.5]}))
+    ...     sorted(os.listdir(folder))
+    ['03_mine-errors.csv', '03_mine.json']
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, table in tables.items():
+        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_text(folder / f"{name}-{key}.csv", text)
+    content = {"findings": list(findings), "provenance": provenance()}
+    content["profile"] = os.environ.get("UMLIP_LATENTS_PROFILE", "interactive")
+    write_text(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
