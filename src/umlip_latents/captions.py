@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ase import Atoms
 
+from .comparison import Estimate
 from .extraction import Features, common_structures
 
 
@@ -61,3 +62,15 @@ def listed(findings: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(
         f"- **{f['question']}** {f['finding'][:1].upper()}{f['finding'][1:]}." for f in findings
     )
+
+
+def estimates(values: Mapping[str, Estimate]) -> str:
+    """Numbers with their intervals, each after what it is of; NaN, where nothing was, is left out.
+
+    Examples
+    --------
+    >>> nothing = Estimate(float("nan"))
+    >>> estimates({"A to B": Estimate(0.5, 0.41, 0.62), "A to A": nothing, "B to A": Estimate(0.7)})
+    'A to B 0.50 [0.41, 0.62], B to A 0.70'
+    """
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value.value >= 0)
