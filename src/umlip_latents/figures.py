@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from .resources import InputError, written_whole
 
@@ -47,6 +48,14 @@ def labelled(axis: Axes, **labels: str) -> Figure:
     if axis.get_legend():
         sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
     return finished(axis.figure)
+
+
+def plain_numbers(*directions: Axis) -> None:
+    """Logarithmic axes with ticks such as 0.5 and 2, not powers of ten alone."""
+    for axis in directions:
+        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -297,7 +306,9 @@ def against_diagonal(
     axis = scatter(table, x, y, hue)
     ends = table[[x, y]].min(axis=None), table[[x, y]].max(axis=None)
     axis.plot(ends, ends, **GUIDE)
-    return labelled(axis, xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
+    axis.set(xscale="log", yscale="log")
+    plain_numbers(axis.xaxis, axis.yaxis)
+    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
 
 
 def about_zero(
@@ -360,8 +371,6 @@ def effect_intervals(table: pd.DataFrame, *, xlabel: str) -> Figure:
         axis.errorbar(part["ratio"], rows, xerr=reach, label=direction, **look)
     axis.set_yticks(list(place.values()), [f"{f}: {lv}" for f, lv in levels.to_numpy()])
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.minorticks_off()
+    plain_numbers(axis.xaxis)
     axis.legend()
     return labelled(axis, xlabel=xlabel)
