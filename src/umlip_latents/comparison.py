@@ -229,6 +229,7 @@ def compare(
     groups: Sequence | None = None,
     n_test: int | None = None,
     n_test_local: int | None = None,
+    train_share: float = 1.0,
     n_splits: int = 1,
     seed: int = 0,
     within_element: bool = False,
@@ -259,6 +260,9 @@ def compare(
         Test atoms of a split; by default a quarter of all, at most 1000.
     n_test_local
         Of these, how many the LFRE takes; by default all.
+    train_share
+        Of the groups that are not held out, the share that is trained on: for learning curves. A
+        smaller share is part of a larger one.
     n_splits, seed
         Number of random splits, and the seed of the first.
     within_element
@@ -314,6 +318,13 @@ def compare(
     owner = owners(one, by, groups)
     seeds = tuple(range(seed, seed + n_splits))
     splits = drawn_splits(one, owner, by, n_test, seeds)
+    if not 0 < train_share <= 1:
+        raise InputError(f"train_share {train_share}: must lie between 0 and 1.")
+    if train_share < 1:
+        splits = [
+            (shared(train, owner, train_share, s), test)
+            for s, (train, test) in zip(seeds, splits, strict=True)
+        ]
     if within_element:
         splits = [(train, of_known_elements(one.numbers, train, test)) for train, test in splits]
     if elements is not None:
@@ -398,6 +409,12 @@ def drawn_splits(
     return [
         split_atoms(one.n_atoms, n_test, by=way, groups=owner[starts], seed=seed) for seed in seeds
     ]
+
+
+def shared(train: np.ndarray, owner: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """The training atoms of a share of their groups."""
+    groups = np.random.default_rng(seed).permutation(np.unique(owner[train]))
+    return train[np.isin(owner[train], groups[: max(2, round(share * len(groups)))])]
 
 
 def constant(features: np.ndarray, name: str) -> str:

@@ -14,7 +14,13 @@ from .resources import DATA, InputError, check, fetch, registry
 
 
 def list_datasets() -> dict[str, dict]:
-    """The registered data sets by name: description, files, licence, citation."""
+    """The registered data sets by name: description, files, licence, citation.
+
+    Examples
+    --------
+    >>> list_datasets()["embedded"]["structures"]
+    948
+    """
     return registry("datasets")
 
 
@@ -36,6 +42,12 @@ def load_structures(source: str | Path) -> list[Atoms]:
     ------
     InputError
         The name is unknown, the file missing, empty, unreadable, or a structure in it unusable.
+
+    Examples
+    --------
+    >>> structures = load_structures("embedded")
+    >>> len(structures), structures[0].info["subset"]
+    (948, 'bulk')
     """
     entry = registry("datasets").get(str(source))
     if entry is None:
