@@ -160,11 +160,11 @@ def test_the_recipe_of_a_shipped_checkpoint_is_the_one_in_its_card(path):
 
 
 def test_the_experiment_changes_one_thing_at_a_time():
-    """Next to the seed a level changes its own factor's settings, and how long that takes."""
+    """Next to the seed a level changes the settings of its aspect, and how long that takes."""
     base = read_recipe(DATA / "recipes" / "book-mace-base-s0.json")
-    free = {"name", "description", "factor", "level"}
+    free = {"name", "description", "aspect", "level"}
     length = {"seed", "max_num_epochs", "lr_scheduler_gamma"}
-    of_factor = {
+    of_aspect = {
         "seed": set(),
         "data": {"training", "only", "without"},
         "loss": {"loss", "forces_weight", "stress_weight"},
@@ -175,7 +175,7 @@ def test_the_experiment_changes_one_thing_at_a_time():
         one = read_recipe(path)
         changed = {k for k in one if k != "mace" and one[k] != base.get(k)} - free
         changed |= {k for k in one["mace"] if one["mace"][k] != base["mace"].get(k)} - length
-        assert changed <= of_factor[one["factor"]], path.stem
+        assert changed <= of_aspect[one["aspect"]], path.stem
 
 
 def test_the_shipped_checkpoints_stay_small():
