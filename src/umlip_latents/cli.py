@@ -244,9 +244,9 @@ def environments(make: str | None, remove: str | None) -> tuple[Any, str]:
 @click.option("--output", required=True, type=PATH, help="A .safetensors file to write.")
 def train(recipe: Path, output: Path) -> None:
     """Train a model from a JSON RECIPE, as those in data/recipes."""
-    from .training import train_mace
+    from .training import train_recipe
 
-    click.echo(json.dumps(train_mace(recipe, output)["held_out_errors"]))
+    click.echo(json.dumps(train_recipe(recipe, output)["held_out_errors"]))
 
 
 @cli.command()

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
-from .resources import DATA, InputError, check, fetch, registry
+from .resources import DATA, InputError, fetch, registry, verified
 
 
 def list_datasets() -> dict[str, dict]:
@@ -56,7 +56,7 @@ def load_structures(source: str | Path) -> list[Atoms]:
             names = ", ".join(registry("datasets"))
             raise InputError(f"{source}: no such file, and no data set of that name ({names}).")
     elif "path" in entry:
-        path = check(DATA / entry["path"], entry["sha256"])
+        path = verified(DATA / entry["path"], entry["sha256"])
     else:
         if not entry.get("sha256"):
             raise InputError(
