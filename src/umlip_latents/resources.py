@@ -108,6 +108,3 @@ def download(url: str, path: Path, expected: str | None) -> None:
             f"{path.name}: cannot be downloaded from {url} ({error}); "
             "put a copy into the folder named by UMLIP_LATENTS_DATA."
         ) from error
-
-
-check = verified  # the name that structures.py still imports

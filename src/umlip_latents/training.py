@@ -225,6 +225,3 @@ def error_summary(energy: Sequence[float], force: Sequence[np.ndarray]) -> dict[
         "force_mae_meV_per_angstrom": 1000 * float(np.mean(np.abs(forces))),
         "force_rmse_meV_per_angstrom": 1000 * float(np.sqrt(np.mean(np.square(forces)))),
     }
-
-
-train_mace = train_recipe  # the name that the command line and notebook 5 still import
