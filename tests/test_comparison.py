@@ -165,9 +165,22 @@ def test_errors_of_some_elements_only(features):
     assert found.n_test == [len(test)]
 
 
+def test_a_share_of_the_training_is_tested_on_the_same_atoms(features):
+    whole, half, quarter = (
+        compare(features, n_test=100, n_splits=2, train_share=s) for s in (1.0, 0.5, 0.25)
+    )
+    assert whole.n_test == half.n_test == quarter.n_test
+    for more, less in ((whole, half), (half, quarter)):
+        assert [b / a for a, b in zip(more.n_train, less.n_train, strict=True)] == pytest.approx(
+            [0.5, 0.5], abs=0.1
+        )
+    assert quarter.matrix().loc["noisy", "wide"] > whole.matrix().loc["noisy", "wide"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"train_share": 0}, "train_share 0"),
         ({"by": "element"}, "split by element"),
         ({"folds": "random"}, "folds by random"),
         ({"metrics": ["rmse"]}, "no such metric"),

@@ -11,11 +11,11 @@ from umlip_latents import load_model, load_structures
 from umlip_latents.resources import DATA, InputError
 from umlip_latents.training import (
     by_dataset,
-    mace_errors,
+    model_errors,
     read_recipe,
     recipe_parts,
     same_group,
-    train_mace,
+    train_recipe,
 )
 
 CARDS = sorted((DATA / "checkpoints").glob("*.json"))
@@ -28,7 +28,7 @@ def test_unusable_recipes_are_refused(tmp_path, content):
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match="not a usable recipe"):
-        train_mace(path, tmp_path / "out.safetensors")
+        train_recipe(path, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -51,13 +51,13 @@ def test_a_tiny_recipe_trains_and_loads(tmp_path):
         "mace": {**mace, "r_max": 4.0},
     }
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
-    card = train_mace(tmp_path / "recipe.json", tmp_path / "tiny.safetensors")
+    card = train_recipe(tmp_path / "recipe.json", tmp_path / "tiny.safetensors")
     assert card["n_structures"]["held out"] == 3
     assert card["n_structures"]["training"] + card["n_structures"]["validation"] <= 9
     assert card["trained_elements"] == ["Li", "P", "S"]
     model = load_model(tmp_path / "tiny.safetensors")
     parts = recipe_parts(recipe)
-    errors = mace_errors(model.network, parts["held out"])
+    errors = model_errors(model, parts["held out"])
     assert errors == pytest.approx(card["held_out_errors"][str(tmp_path / "data.xyz")], rel=1e-4)
     assert [e["epoch"] for e in card["validation_curve"]] == [None, 0, 1]
 
@@ -139,8 +139,7 @@ def test_the_errors_of_a_shipped_card_reproduce(path):
     card = json.loads(path.read_text())
     split = {key: card["recipe"][key] for key in recipe() if key not in ("name", "mace")}
     held_out = held_out_part(json.dumps(split))
-    network = load_model(path.stem).network
-    errors = by_dataset(held_out, partial(mace_errors, network))
+    errors = by_dataset(held_out, partial(model_errors, load_model(path.stem)))
     for name, expected in card["held_out_errors"].items():
         assert errors[name] == pytest.approx(expected, rel=0.01)
 
@@ -160,11 +159,11 @@ def test_the_recipe_of_a_shipped_checkpoint_is_the_one_in_its_card(path):
 
 
 def test_the_experiment_changes_one_thing_at_a_time():
-    """Next to the seed a level changes its own factor's settings, and how long that takes."""
+    """Next to the seed a level changes the settings of its aspect, and how long that takes."""
     base = read_recipe(DATA / "recipes" / "book-mace-base-s0.json")
-    free = {"name", "description", "factor", "level"}
+    free = {"name", "description", "aspect", "level"}
     length = {"seed", "max_num_epochs", "lr_scheduler_gamma"}
-    of_factor = {
+    of_aspect = {
         "seed": set(),
         "data": {"training", "only", "without"},
         "loss": {"loss", "forces_weight", "stress_weight"},
@@ -175,7 +174,7 @@ def test_the_experiment_changes_one_thing_at_a_time():
         one = read_recipe(path)
         changed = {k for k in one if k != "mace" and one[k] != base.get(k)} - free
         changed |= {k for k in one["mace"] if one["mace"][k] != base["mace"].get(k)} - length
-        assert changed <= of_factor[one["factor"]], path.stem
+        assert changed <= of_aspect[one["aspect"]], path.stem
 
 
 def test_the_shipped_checkpoints_stay_small():

@@ -6,7 +6,8 @@ come with pymatgen (Mehl et al. 2017), ASE's ``dcdft`` elemental crystals (Lejae
 ``g2`` molecules (Curtiss et al. 1997) and ``s22`` dimers (Jurecka et al. 2006). Everything else is
 derived from these with one fixed seed.
 
-Run ``python data/structures/build.py`` to write the file again; a test rebuilds and compares it.
+Run ``python data/structures/build.py`` to write the file again; a test rebuilds and compares it, up
+to lattice vectors: some atoms of the file lie on the other side of their cell.
 """
 
 from __future__ import annotations
@@ -152,6 +153,9 @@ def surfaces(crystals: list[tuple[str, Atoms]], rng: np.random.Generator) -> lis
             slab = surface(crystal, face, layers, vacuum=VACUUM)
             if len(slab) <= 24:
                 break
+        # ASE wraps without tolerance: rounding, which differs between processors, would decide on
+        # which side of the cell an atom on its boundary ends up
+        slab.wrap(pbc=(True, True, False), eps=1e-6)
         slab.positions += rng.normal(0, 0.03, slab.positions.shape)
         slab.pbc = (True, True, False)
         if is_sensible(slab):

@@ -2,7 +2,8 @@
 
 from importlib.metadata import version
 
-from .comparison import Comparison, compare
+from .comparing import compare
+from .comparison import Comparison
 from .cumulants import cumulant_features
 from .extraction import FeatureBlocks, Features, extract_features, features_by_name
 from .factors import streaming_gfre

@@ -179,7 +179,7 @@ def compare(
     **options: Any,
 ) -> tuple[Any, str]:
     """Reconstruction errors between FILES that extract wrote, models, or both."""
-    from . import comparison, figures
+    from . import comparing, figures
 
     if len({*files, *model}) < 2:
         raise InputError("compare needs at least two feature files or models.")
@@ -193,7 +193,7 @@ def compare(
     if len(set(names)) < len(names):
         names = [*map(str, files), *model]
     features = dict(zip(names, loaded, strict=True))
-    found = comparison.compare(features, progress=True, **options)
+    found = comparing.compare(features, progress=True, **options)
     if figure:
         figures.save_figure(found.heat_map(), figure)
     table = without_nan(found.table.rename(columns={"error": "value"}))
@@ -207,8 +207,10 @@ def compare(
         "split": options["by"],
         "splits": options["n_splits"],
         "bootstrap": options["n_bootstrap"],
-        **{key: options[key] for key in ("seed", "folds", "within_element")},
-        **{key: getattr(found, key) for key in ("n_train", "n_test", "left_out")},
+        "seed": options["seed"],
+        **{key: getattr(found, key) for key in ("folds", "within_element", "left_out")},
+        "n_train": min(found.n_train),
+        "n_test": min(found.n_test),
         "n_structures": len(found.structures),
         "provenance": provenance(),
         "files_sha256": {str(path): sha256(path) for path in files},
@@ -244,9 +246,9 @@ def environments(make: str | None, remove: str | None) -> tuple[Any, str]:
 @click.option("--output", required=True, type=PATH, help="A .safetensors file to write.")
 def train(recipe: Path, output: Path) -> None:
     """Train a model from a JSON RECIPE, as those in data/recipes."""
-    from .training import train_mace
+    from .training import train_recipe
 
-    click.echo(json.dumps(train_mace(recipe, output)["held_out_errors"]))
+    click.echo(json.dumps(train_recipe(recipe, output)["held_out_errors"]))
 
 
 @cli.command()

@@ -1,30 +1,17 @@
-"""The one comparing call: reconstruction errors of all pairs over splits, with their intervals."""
+"""The result of a comparison: errors of all pairs over splits, their intervals, a heat map."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from ase.symbols import symbols2numbers
 from matplotlib.figure import Figure
 
-from .extraction import Features, common_structures
-from .factors import check_spread
 from .figures import error_heat_maps
-from .reconstruction import (
-    METRICS,
-    of_known_elements,
-    pointwise_errors,
-    subtract_element_means,
-)
-from .regression import Regularization
-from .resources import InputError
-from .splits import WAYS, chemical_systems, split_atoms
 
 MEAN_OF = "neighbours"  # the LFRE's own baseline, kept beside it
 
@@ -96,16 +83,16 @@ class Comparison:
         """A row per metric, split and ordered pair: ``metric``, ``split`` (its seed), ``source``,
         ``target``, ``error``, and ``neighbours``, the error of the mean of the LFRE's neighbours.
         """
-        tables = []
-        for metric in self.metrics:
-            columns = {"error": self._errors(metric)}
-            if metric == "lfre":
-                columns[MEAN_OF] = self._errors(MEAN_OF)
-            for i, seed in enumerate(self.seeds):
-                own = {key: values[i] for key, values in columns.items()}
-                tables.append(self._long(own).assign(metric=metric, split=seed))
-        order = ["metric", "split", "source", "target", "error", MEAN_OF]
-        return pd.concat(tables, ignore_index=True).reindex(columns=order)
+        return pd.concat(
+            (
+                self._long(metric, split=seed, error=error, neighbours=of_mean)
+                for metric in self.metrics
+                for seed, error, of_mean in zip(
+                    self.seeds, self._errors(metric), self._of_mean(metric), strict=True
+                )
+            ),
+            ignore_index=True,
+        )
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -115,12 +102,10 @@ class Comparison:
         tables = []
         for metric in self.metrics:
             low, high = np.quantile(self._resampled(metric), [0.025, 0.975], axis=0)
-            columns = {"error": self.matrix(metric).to_numpy(), "low": low, "high": high}
-            if metric == "lfre":
-                columns[MEAN_OF] = self.matrix(MEAN_OF).to_numpy()
-            tables.append(self._long(columns).assign(metric=metric))
-        order = ["metric", "source", "target", "error", "low", "high", MEAN_OF]
-        return pd.concat(tables, ignore_index=True).reindex(columns=order)
+            of_mean = np.median(self._of_mean(metric), axis=0)
+            error = np.median(self._errors(metric), axis=0)
+            tables.append(self._long(metric, error=error, low=low, high=high, neighbours=of_mean))
+        return pd.concat(tables, ignore_index=True)
 
     def matrix(self, metric: str = "gfre") -> pd.DataFrame:
         """Medians over the splits: row = source, column = target.
@@ -149,11 +134,10 @@ class Comparison:
     def heat_map(self) -> Figure:
         """The matrices, baselines set apart; LFREs that their neighbours' mean beats are marked."""
         kind = "within-element " if self.within_element else ""
-        titles = {metric: f"{kind}{metric.upper()}" for metric in self.metrics}
+        matrices = {f"{kind}{metric.upper()}": self.matrix(metric) for metric in self.metrics}
         worse = {}
         if "lfre" in self.metrics:
-            worse = {titles["lfre"]: self.matrix("lfre") >= self.matrix(MEAN_OF)}
-        matrices = {titles[metric]: self.matrix(metric) for metric in self.metrics}
+            worse[f"{kind}LFRE"] = self.matrix("lfre") >= self.matrix(MEAN_OF)
         return error_heat_maps(matrices, marked=worse, n_models=len(self.models))
 
     def __str__(self) -> str:
@@ -192,233 +176,27 @@ class Comparison:
         splits = zip(self.squares[metric], self.counts[metric], strict=True)
         return np.sqrt([s.sum(axis=0) / c.sum() for s, c in splits])
 
+    def _of_mean(self, metric: str) -> np.ndarray:
+        """(n_splits, n, n) errors of the neighbours' mean, NaN for a metric without neighbours."""
+        return self._errors(MEAN_OF) if metric == "lfre" else np.nan * self._errors(metric)
+
     def _resampled(self, metric: str) -> np.ndarray:
         """(n_bootstrap, n, n) medians over drawn splits, NaN if none are wanted."""
-        shape = (len(self.names), len(self.names))
         if not self.n_bootstrap:
-            return np.full((1, *shape), np.nan)
-        if metric not in self._drawn:
-            rng = np.random.default_rng(0)
-            values = []
-            for squares, counts in zip(self.squares[metric], self.counts[metric], strict=True):
-                n = len(counts)
-                weights = rng.multinomial(n, np.full(n, 1 / n), self.n_bootstrap)
-                values.append(np.tensordot(weights, squares, 1) / (weights @ counts)[:, None, None])
-            splits = rng.integers(len(values), size=(len(values), self.n_bootstrap))
-            drawn = np.sqrt(values)[splits, np.arange(self.n_bootstrap)]
-            self._drawn[metric] = np.median(drawn, axis=0)
-        return self._drawn[metric]
+            return np.nan * self._errors(metric)
+        rng = np.random.default_rng(0)
+        values = []
+        for squares, counts in zip(self.squares[metric], self.counts[metric], strict=True):
+            n = len(counts)
+            weights = rng.multinomial(n, np.full(n, 1 / n), self.n_bootstrap)
+            values.append(np.tensordot(weights, squares, 1) / (weights @ counts)[:, None, None])
+        splits = rng.integers(len(values), size=(len(values), self.n_bootstrap))
+        return np.median(np.sqrt(values)[splits, np.arange(self.n_bootstrap)], axis=0)
 
-    @cached_property
-    def _drawn(self) -> dict[str, np.ndarray]:
-        return {}
-
-    def _long(self, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    def _long(self, metric: str, **columns: np.ndarray | int) -> pd.DataFrame:
         """Ordered pairs of different names, and their entries of some matrices."""
         rows, places = np.nonzero(~np.eye(len(self.names), dtype=bool))
         names = np.array(self.names, dtype=object)
-        entries = {key: matrix[rows, places] for key, matrix in columns.items()}
-        return pd.DataFrame({"source": names[rows], "target": names[places], **entries})
-
-
-def compare(
-    features: Mapping[str, Features],
-    *,
-    metrics: Sequence[str] = ("gfre",),
-    by: str = "structure",
-    groups: Sequence | None = None,
-    n_test: int | None = None,
-    n_test_local: int | None = None,
-    n_splits: int = 1,
-    seed: int = 0,
-    within_element: bool = False,
-    elements: Sequence[str] | None = None,
-    folds: str | None = None,
-    baselines: Sequence[str] = (),
-    regularization: Regularization | None = None,
-    n_local_points: int | None = None,
-    n_bootstrap: int = 200,
-    device: str = "cpu",
-    progress: bool = False,
-) -> Comparison:
-    """Reconstruction errors of all ordered pairs of features, over splits, with intervals.
-
-    Parameters
-    ----------
-    features
-        Features of the same structures by name; those structures are compared that all have.
-    metrics
-        ``"gfre"``, ``"lfre"`` or both.
-    by
-        What is held out: whole structures (``"structure"``), all structures of a set of elements
-        (``"system"``), or single atoms (``"atom"``), whose siblings then leak into the training.
-    groups
-        A label for every input structure: those of one label, such as a trajectory, are held out
-        together.
-    n_test
-        Test atoms of a split; by default a quarter of all, at most 1000.
-    n_test_local
-        Of these, how many the LFRE takes; by default all.
-    n_splits, seed
-        Number of random splits, and the seed of the first.
-    within_element
-        Take each element's mean over the training atoms off all features, and test on atoms of
-        elements with at least 10 training atoms. Features that then do not vary are left out.
-    elements
-        Symbols: test on atoms of these elements only.
-    folds
-        ``"group"``: the folds that choose the regularisation keep together what the split does;
-        ``"atom"``: those of `skmatter.metrics`. By default they follow the split.
-    baselines
-        Names that stand apart: yardsticks, not models.
-    regularization, n_local_points, device, progress
-        As in `reconstruction_matrix`.
-    n_bootstrap
-        Resamples of the intervals; 0 for none.
-
-    Returns
-    -------
-    Comparison
-        Matrices, tables, intervals, a heat map.
-
-    Raises
-    ------
-    InputError
-        Features of different structures, fewer than two that vary, an unknown word, or a split
-        that leaves too little on either side.
-
-    Examples
-    --------
-    >>> from umlip_latents import Features
-    >>> rng = np.random.default_rng(0)
-    >>> n_atoms, x = np.full(60, 5), rng.normal(size=(300, 3))
-    >>> def model(features):
-    ...     return Features(features, n_atoms, np.full(300, 14), np.arange(60))
-    >>> found = compare({"all": model(x), "one": model(x[:, :1])}, n_splits=3)
-    >>> found.matrix("gfre").round(1).loc["all"].tolist()
-    [0.0, 0.0]
-    >>> found.table.columns.tolist()
-    ['metric', 'source', 'target', 'error', 'low', 'high', 'neighbours']
-    """
-    if by not in WAYS or folds not in (None, "atom", "group"):
-        raise InputError(f"split by {by}, folds by {folds}: {', '.join(WAYS)}, and atom or group.")
-    unknown = [m for m in metrics if m not in METRICS]
-    if unknown:
-        raise InputError(f"{unknown[0]}: no such metric, only {' and '.join(METRICS)}.")
-    if len(features) < 2:
-        raise InputError("A comparison needs at least two sets of features.")
-    found = dict(zip(features, common_structures(list(features.values())), strict=True))
-    one = next(iter(found.values()))
-    if any(not np.array_equal(f.numbers, one.numbers) for f in found.values()):
-        raise InputError("The features do not describe the same structures.")
-    owner = owners(one, by, groups)
-    seeds = tuple(range(seed, seed + n_splits))
-    splits = drawn_splits(one, owner, by, n_test, seeds)
-    if within_element:
-        splits = [(train, of_known_elements(one.numbers, train, test)) for train, test in splits]
-    if elements is not None:
-        wanted = np.isin(one.numbers, symbols2numbers(list(elements)))
-        splits = [(train, test[wanted[test]]) for train, test in splits]
-    if min(len(test) for _, test in splits) == 0:
-        raise InputError("A split leaves no test atom of an element with enough training atoms.")
-    tables = {
-        n: f.features for n, f in sorted(found.items(), key=lambda item: item[0] in baselines)
-    }
-
-    def seen(name: str, train: np.ndarray) -> np.ndarray:
-        x = tables[name]
-        return subtract_element_means(x, one.numbers, train) if within_element else x
-
-    left_out: dict[str, str] = {}
-    for name, (train, _) in product(tables, splits):
-        if why := constant(seen(name, train)[train], name):
-            left_out[name] = why
-    names = tuple(name for name in tables if name not in left_out)
-    if len(names) < 2:
-        raise InputError(" ".join(["Two sets of features are needed.", *left_out.values()]))
-    folds = folds or ("atom" if by == "atom" else "group")
-    options = {
-        "groups": owner if folds == "group" else None,
-        "regularization": regularization,
-        "n_local_points": n_local_points,
-        "device": device,
-        "progress": progress,
-    }
-    squares: dict[str, list[np.ndarray]] = {}
-    counts: dict[str, list[np.ndarray]] = {}
-    for train, test in splits:
-        chosen = {name: seen(name, train) for name in names}
-        for metric in metrics:
-            part = test if metric == "gfre" else thinned(test, n_test_local)
-            pointwise = pointwise_errors(chosen, train, part, metric, **options)
-            for kind, errors in ((metric, pointwise.errors), (MEAN_OF, pointwise.neighbours)):
-                if errors:
-                    sums, sizes = by_group(errors, names, owner[part])
-                    squares.setdefault(kind, []).append(sums)
-                    counts.setdefault(kind, []).append(sizes)
-    return Comparison(
-        names=names,
-        metrics=tuple(metrics),
-        by=by,
-        folds=folds,
-        within_element=within_element,
-        baselines=tuple(name for name in names if name in baselines),
-        seeds=seeds,
-        n_bootstrap=n_bootstrap,
-        structures=one.kept,
-        dropped={i: why for f in features.values() for i, why in f.dropped.items()},
-        left_out=left_out,
-        n_train=[len(train) for train, _ in splits],
-        n_test=[len(test) for _, test in splits],
-        squares=squares,
-        counts=counts,
-    )
-
-
-def owners(one: Features, by: str, groups: Sequence | None) -> np.ndarray:
-    """(n_atoms,) what each atom is held out with: a structure, a system, or a label of `groups`."""
-    labels = one.kept
-    if groups is not None:
-        if len(groups) <= one.kept.max():
-            raise InputError(f"{len(groups)} groups do not label all input structures.")
-        labels = np.asarray(groups)[one.kept]
-    elif by == "system":
-        labels = chemical_systems(one.numbers, one.n_atoms)
-    return np.repeat(np.unique(labels, return_inverse=True)[1].reshape(-1), one.n_atoms)
-
-
-def drawn_splits(
-    one: Features, owner: np.ndarray, by: str, n_test: int | None, seeds: Sequence[int]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training and test atoms for each seed."""
-    if n_test is None:
-        n_test = max(1, min(1000, len(owner) // 4))
-    starts = np.cumsum(one.n_atoms) - one.n_atoms
-    way = "atom" if by == "atom" else "structure"
-    return [
-        split_atoms(one.n_atoms, n_test, by=way, groups=owner[starts], seed=seed) for seed in seeds
-    ]
-
-
-def constant(features: np.ndarray, name: str) -> str:
-    """A sentence if the features do not vary, nothing if they do."""
-    x = np.asarray(features, dtype=np.float64)
-    try:
-        check_spread(np.sqrt(x.var(axis=0).sum()), np.abs(x.mean(axis=0)).max(), name)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
-def thinned(test: np.ndarray, n: int | None) -> np.ndarray:
-    """About n of the test atoms, evenly taken."""
-    return test[:: max(1, len(test) // (n or len(test)))]
-
-
-def by_group(
-    errors: Mapping[tuple[str, str], np.ndarray], names: Sequence[str], owner: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n_groups, n, n) sums of the squared errors of each group of test atoms, and their number."""
-    group = np.unique(owner, return_inverse=True)[1].reshape(-1)
-    sums = [[np.bincount(group, np.square(errors[s, t])) for t in names] for s in names]
-    return np.moveaxis(np.array(sums), 2, 0), np.bincount(group)
+        entries = {k: m if np.isscalar(m) else m[rows, places] for k, m in columns.items()}
+        pairs = {"metric": metric, "source": names[rows], "target": names[places]}
+        return pd.DataFrame(pairs | entries)

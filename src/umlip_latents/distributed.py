@@ -18,11 +18,11 @@ from ase import Atoms
 from dask.distributed import Client, as_completed
 
 from . import extraction
-from .environments import RemoteModel
 from .extraction import FeatureBlocks, Features, extract_block, feature_store
 from .factors import TriangularFactors, part_labels, rows_of_parts
 from .models.base import LatentModel
 from .models.catalog import load_model
+from .models.remote import RemoteModel
 from .reconstruction import pointwise_errors, root_mean_square
 from .regression import Regularization, default_regularization
 from .resources import InputError

@@ -1,4 +1,4 @@
-"""Python environments for model families whose dependencies clash, and models that run in one.
+"""Python environments for model families whose dependencies clash.
 
 An environment sits on top of the Python that makes it: what this one has already, PyTorch and this
 package first of all, is seen from there, and only what the family wants otherwise is installed.
@@ -6,24 +6,17 @@ package first of all, is seen from there, and only what the family wants otherwi
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 import venv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from ase import Atoms
-from ase.io import write
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 from .resources import DATA, InputError, cache_folder
@@ -35,22 +28,26 @@ CURRENT = "UMLIP_LATENTS_ENVIRONMENT"  # set for the processes that run in one
 
 def list_environments() -> dict[str, str]:
     """Every environment and its state: ``ready``, ``half-made`` or ``not made``."""
-    states = {}
-    for name in sorted(path.stem for path in REQUIREMENTS.glob("*.txt")):
-        folder = environment_folder(name)
+
+    def state(folder: Path) -> str:
         half = "half-made" if folder.is_dir() else "not made"
-        states[name] = "ready" if (folder / READY).is_file() else half
-    return states
+        return "ready" if (folder / READY).is_file() else half
+
+    return {name: state(environment_folder(name)) for name in environment_names()}
+
+
+def environment_names() -> list[str]:
+    """Those that have a file of requirements."""
+    return sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
 
 
 def environment_folder(name: str) -> Path:
     """Where an environment is or would be, by its requirements and the Python that makes it."""
-    path = REQUIREMENTS / f"{name}.txt"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in REQUIREMENTS.glob("*.txt")))
-        raise InputError(f"{name}: no such environment ({known}).")
+    if name not in environment_names():
+        raise InputError(f"{name}: no such environment ({', '.join(environment_names())}).")
     base = f"{platform.python_version()} {sys.prefix}"
-    mark = hashlib.sha256(path.read_bytes() + base.encode()).hexdigest()[:8]
+    text = (REQUIREMENTS / f"{name}.txt").read_bytes()
+    mark = hashlib.sha256(text + base.encode()).hexdigest()[:8]
     return cache_folder() / "environments" / f"{name}-{mark}"
 
 
@@ -64,7 +61,7 @@ def make_environment(name: str) -> Path:
     """
     folder = environment_folder(name)
     python = folder / "bin" / "python"
-    with locked(folder):
+    with FileLock(folder.with_suffix(".lock")):
         if (folder / READY).is_file():
             return python
         shutil.rmtree(folder, ignore_errors=True)
@@ -106,75 +103,5 @@ def install(name: str, pip: Sequence[str]) -> None:
 def remove_environment(name: str) -> None:
     """Delete an environment."""
     folder = environment_folder(name)
-    with locked(folder):
+    with FileLock(folder.with_suffix(".lock")):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the operating system opens the lock of one that dies."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-@dataclass(frozen=True)
-class RemoteModel:
-    """A model whose features are extracted by the Python of its own environment.
-
-    Attributes
-    ----------
-    name, fingerprint, widths
-        As those of a `LatentModel`.
-    environment
-        Name of the environment.
-    """
-
-    name: str
-    fingerprint: str
-    widths: Mapping[str, int]
-    environment: str
-
-    def extract(
-        self, structures: Sequence[Atoms], layer: str, store: Path, watch: Callable[[], None]
-    ) -> None:
-        """Have the features of the structures written into a store.
-
-        Parameters
-        ----------
-        structures, layer, store
-            As `extract_features` was given them.
-        watch
-            Called now and then while the other Python works.
-
-        Raises
-        ------
-        InputError
-            With the sentence with which the other Python stopped.
-        """
-        python = make_environment(self.environment)
-        with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "errors", "w+") as errors:
-            file = Path(folder) / "structures.traj"  # binary: not a bit of a position is lost
-            write(file, [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in structures])
-            command = [python, "-m", "umlip_latents.cli", "extract", "--model", self.name]
-            command += ["--layer", layer, "--structures", file, "--store", store]
-            with subprocess.Popen(
-                [*command, "--output", Path(folder) / "features.npz"],
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env={**os.environ, CURRENT: self.environment},
-            ) as process:
-                try:
-                    while process.poll() is None:
-                        watch()
-                        time.sleep(0.5)
-                finally:
-                    process.terminate()
-            errors.seek(0)
-            last = (errors.read().strip().splitlines() or ["no word"])[-1]
-        if process.returncode:
-            sentence = last.removeprefix("umlip-latents: ")
-            if sentence == last:  # not one of ours: a crash
-                sentence = f"{self.name}: its environment stops with {last}"
-            raise InputError(sentence)

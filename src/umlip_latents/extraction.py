@@ -14,9 +14,9 @@ import numpy as np
 from ase import Atoms
 from tqdm.auto import tqdm
 
-from .environments import RemoteModel
 from .models.base import LAYERS, LatentModel, Unsupported
 from .models.catalog import load_model
+from .models.remote import RemoteModel
 from .resources import InputError, written_whole
 from .store import FeatureStore
 from .structures import fingerprint

@@ -12,7 +12,8 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from skmatter.decomposition import PCovR
 
-from .comparison import Comparison, constant
+from .comparing import constant
+from .comparison import Comparison
 from .extraction import Features, common_structures, extract_features
 from .models.base import LatentModel
 from .reconstruction import subtract_element_means

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tqdm.auto import tqdm
+from pooch import HTTPDownloader
 
 PACKAGE = Path(__file__).parent
 # a wheel carries `data` inside the package, a checkout beside `src`
@@ -50,7 +49,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check(path: Path, expected: str, who: str = "the registry expects") -> Path:
+def verified(path: Path, expected: str, who: str = "the registry expects") -> Path:
     """Return `path` if its SHA-256 is `expected`, raise `InputError` otherwise."""
     found = sha256(path)
     if found != expected:
@@ -63,18 +62,15 @@ def first_record(file: str) -> Path:
     return cache_folder() / f"{Path(file).name}.sha256"
 
 
-def check_first(path: Path) -> Path:
+def same_as_first(path: Path) -> Path:
     """Trust on first use: the SHA-256 of the first copy is recorded, later ones must have it."""
     record = first_record(path.name)
     if record.is_file():
-        return check(path, record.read_text().strip(), f"the first copy had, as {record} says,")
+        return verified(path, record.read_text().strip(), f"the first copy had, as {record} says,")
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(f"{sha256(path)}\n")
-    print(
-        f"{path.name}: no SHA-256 was published for it; this copy is trusted, and its SHA-256 "
-        f"recorded in {record}",
-        file=sys.stderr,
-    )
+    words = "no SHA-256 was published for it; this copy is trusted, and its SHA-256 recorded in"
+    print(f"{path.name}: {words} {record}", file=sys.stderr)
     return path
 
 
@@ -89,32 +85,26 @@ def fetch(file: str, url: str, expected: str | None = None) -> Path:
     The single door to the network. The download goes to a temporary name and is renamed only
     after its SHA-256 has matched. Without a published SHA-256 the first copy's is recorded.
     """
+    path = Path(os.environ.get("UMLIP_LATENTS_DATA") or cache_folder()) / file
+    if not path.is_file():
+        path = cache_folder() / file
+    if not path.is_file():
+        download(url, path, expected)
+    return verified(path, expected) if expected else same_as_first(path)
 
-    def checked(path: Path) -> Path:
-        return check(path, expected) if expected else check_first(path)
 
-    local = os.environ.get("UMLIP_LATENTS_DATA")
-    if local and (Path(local) / file).is_file():
-        return checked(Path(local) / file)
-    target = cache_folder() / file
-    if target.is_file():
-        return checked(target)
+def download(url: str, path: Path, expected: str | None) -> None:
+    """One short attempt to write what is at an address, whole or not at all."""
     if not url.startswith("https://"):
-        raise InputError(f"{file}: refusing to download from {url}, which is not https.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+        raise InputError(f"{path.name}: refusing to download from {url}, which is not https.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with written_whole(target) as temporary:
-            with urllib.request.urlopen(url, timeout=60) as answer, open(temporary, "wb") as out:
-                total = int(answer.headers.get("Content-Length") or 0)
-                with tqdm(total=total, unit="B", unit_scale=True, desc=file) as bar:
-                    while block := answer.read(1 << 20):
-                        out.write(block)
-                        bar.update(len(block))
+        with written_whole(path) as temporary:
+            HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=60)(url, temporary, None)
             if expected:
-                check(temporary, expected)
+                verified(temporary, expected)
     except OSError as error:
         raise InputError(
-            f"{file}: cannot be downloaded from {url} ({error}); "
+            f"{path.name}: cannot be downloaded from {url} ({error}); "
             "put a copy into the folder named by UMLIP_LATENTS_DATA."
         ) from error
-    return target if expected else check_first(target)

@@ -112,6 +112,11 @@ def split_structures(
     -------
     list of numpy.ndarray
         Sorted indices of each part, the rest last.
+
+    Examples
+    --------
+    >>> [len(part) for part in split_structures([Atoms("H")] * 5, (2, 1), seed=0)]
+    [2, 1, 2]
     """
     left = np.zeros(120, dtype=int)
     for atoms in structures:
@@ -136,11 +141,24 @@ def split_by_origin(
     """Training and test structures such that no trajectory (``info["origin"]``) has both.
 
     A third of the origins, drawn at random, is for the test. Each part takes the first frame of
-    every origin, then the second, and so on, so that a small part is as diverse as it can be.
+    every origin, then the second, and so on, so that a small part is as diverse as it can be. A
+    structure without an origin is one of its own.
+
+    Raises
+    ------
+    InputError
+        Too few structures or origins for the sizes asked for.
+
+    Examples
+    --------
+    >>> frames = [Atoms("H", info={"origin": f"run {i % 3}"}) for i in range(9)]
+    >>> training, test = split_by_origin(frames, 4, 2)
+    >>> {a.info["origin"] for a in training} & {a.info["origin"] for a in test}
+    set()
     """
     by_origin: dict[str, list[Atoms]] = {}
-    for atoms in structures:
-        by_origin.setdefault(atoms.info["origin"], []).append(atoms)
+    for index, atoms in enumerate(structures):
+        by_origin.setdefault(str(atoms.info.get("origin", index)), []).append(atoms)
     names = np.random.default_rng(seed).permutation(sorted(by_origin))
     n_held_out = -(-len(names) // 3)
     parts = []

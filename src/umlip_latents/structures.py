@@ -10,11 +10,17 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
-from .resources import DATA, InputError, check, fetch, registry
+from .resources import DATA, InputError, fetch, registry, verified
 
 
 def list_datasets() -> dict[str, dict]:
-    """The registered data sets by name: description, files, licence, citation."""
+    """The registered data sets by name: description, files, licence, citation.
+
+    Examples
+    --------
+    >>> list_datasets()["embedded"]["structures"]
+    948
+    """
     return registry("datasets")
 
 
@@ -36,6 +42,12 @@ def load_structures(source: str | Path) -> list[Atoms]:
     ------
     InputError
         The name is unknown, the file missing, empty, unreadable, or a structure in it unusable.
+
+    Examples
+    --------
+    >>> structures = load_structures("embedded")
+    >>> len(structures), structures[0].info["subset"]
+    (948, 'bulk')
     """
     entry = registry("datasets").get(str(source))
     if entry is None:
@@ -44,7 +56,7 @@ def load_structures(source: str | Path) -> list[Atoms]:
             names = ", ".join(registry("datasets"))
             raise InputError(f"{source}: no such file, and no data set of that name ({names}).")
     elif "path" in entry:
-        path = check(DATA / entry["path"], entry["sha256"])
+        path = verified(DATA / entry["path"], entry["sha256"])
     else:
         if not entry.get("sha256"):
             raise InputError(

@@ -12,9 +12,11 @@ import torch
 from ase import Atoms
 from ase.io import write
 
+from .models import mace
+from .models.base import TrainableModel
 from .resources import InputError, sha256
 from .splits import split_structures
-from .structures import load_structures
+from .structures import list_datasets, load_structures
 
 
 def read_recipe(recipe_file: str | Path) -> dict:
@@ -64,27 +66,28 @@ def recipe_parts(recipe: dict) -> dict[str, list[Atoms]]:
     validation, training = (np.setdiff1d(part, leaking) for part in (validation, training))
     if "training" in recipe:
         order = np.random.default_rng(recipe["split_seed"]).permutation(training)
-        if "only" in recipe:
-            order = [i for i in order if recipe["only"] in structures[i].symbols]
-        if "without" in recipe:
-            order = [i for i in order if not set(recipe["without"]) & set(structures[i].symbols)]
-        if "max_atoms" in recipe:
-            order = [i for i in order if len(structures[i]) <= recipe["max_atoms"]]
-        chosen = []
+        order = [i for i in order if suits(structures[i], recipe)]
+        training = []
         for name, count in recipe["training"].items():
             found = [i for i in order if structures[i].info["dataset"] == name][:count]
             if len(found) < count:
-                raise InputError(
-                    f"{recipe['name']}: {name} has {len(found)} structures to train on, "
-                    f"not {count}."
-                )
-            chosen += found
-        training = np.sort(chosen)
-    parts = {"training": training, "validation": validation, "held out": held_out}
+                few = f"{name} has {len(found)} structures to train on, not {count}"
+                raise InputError(f"{recipe['name']}: {few}.")
+            training += found
+    parts = {"training": sorted(training), "validation": validation, "held out": held_out}
     return {name: [structures[i] for i in part] for name, part in parts.items()}
 
 
-def train_mace(recipe_file: str | Path, output: str | Path) -> dict:
+def suits(atoms: Atoms, recipe: dict) -> bool:
+    """Whether the recipe lets a structure be trained on."""
+    elements = set(atoms.symbols)
+    if "only" in recipe and recipe["only"] not in elements:
+        return False
+    small = len(atoms) <= recipe.get("max_atoms", np.inf)
+    return small and elements.isdisjoint(recipe.get("without", ()))
+
+
+def train_recipe(recipe_file: str | Path, output: str | Path) -> dict:
     """Train the MACE of a recipe with mace-torch's own code and write safetensors and its card.
 
     The weights are those of the last epoch (their moving average if the recipe asks for one),
@@ -104,16 +107,14 @@ def train_mace(recipe_file: str | Path, output: str | Path) -> dict:
     dict
         The card: recipe, SHA-256 of the data, curve, held-out errors.
     """
-    from .models import mace as mace_family  # mace first, then its trainer
-
     recipe, output = read_recipe(recipe_file), Path(output)
     parts = recipe_parts(recipe)
     scratch = output.with_suffix("")
     scratch.mkdir(parents=True, exist_ok=True)
     for name in ("training", "validation"):
-        write(scratch / f"{name}.xyz", [labelled(atoms) for atoms in parts[name]])
+        write(scratch / f"{name}.xyz", [mace.labelled(atoms) for atoms in parts[name]])
     everything = {int(z) for part in parts.values() for atoms in part for z in atoms.numbers}
-    run_mace(
+    mace.run_trainer(
         recipe["mace"]
         | {
             "name": recipe["name"],
@@ -128,13 +129,8 @@ def train_mace(recipe_file: str | Path, output: str | Path) -> dict:
             "device": "cuda" if torch.cuda.is_available() else "cpu",
         }
     )
-    network = mace_family.load_pickled(scratch / f"{recipe['name']}.model").to("cpu")
-    curve = [
-        json.loads(line)
-        for file in sorted((scratch / "results").glob("*_train.txt"))
-        for line in file.read_text().splitlines()
-        if '"eval"' in line
-    ]
+    network = mace.load_pickled(scratch / f"{recipe['name']}.model").to("cpu")
+    held_out, model = parts["held out"], mace.MaceModel(network, recipe["name"])
     card = {
         "name": recipe["name"],
         "recipe": recipe,
@@ -142,22 +138,29 @@ def train_mace(recipe_file: str | Path, output: str | Path) -> dict:
         "n_structures": {name: len(part) for name, part in parts.items()},
         "trained_elements": sorted({s for atoms in parts["training"] for s in atoms.symbols}),
         "weights": "those of the last epoch",
-        "validation_curve": [
-            {
-                "epoch": e["epoch"],
-                "loss": e["loss"],
-                "energy_mae_meV_per_atom": 1000 * e["mae_e_per_atom"],
-                "force_mae_meV_per_angstrom": 1000 * e["mae_f"],
-            }
-            for e in curve
-        ],
-        "held_out_errors": by_dataset(parts["held out"], partial(mace_errors, network)),
+        "validation_curve": validation_curve(scratch / "results"),
+        "held_out_errors": by_dataset(held_out, partial(model_errors, model)),
         "linear_baseline_errors": by_dataset(
-            parts["held out"], partial(composition_baseline, parts["training"])
+            held_out, partial(composition_baseline, parts["training"])
         ),
     }
-    mace_family.save_network(network, output, card)
+    mace.save_network(network, output, card)
     return card
+
+
+def validation_curve(results: Path) -> list[dict]:
+    """What mace-torch wrote about the validation structures after every epoch."""
+    lines = [li for f in sorted(results.glob("*_train.txt")) for li in f.read_text().splitlines()]
+    return [
+        {
+            "epoch": e["epoch"],
+            "loss": e["loss"],
+            "energy_mae_meV_per_atom": 1000 * e["mae_e_per_atom"],
+            "force_mae_meV_per_angstrom": 1000 * e["mae_f"],
+        }
+        for e in map(json.loads, lines)
+        if e["mode"] == "eval"
+    ]
 
 
 def by_dataset(
@@ -174,68 +177,44 @@ def same_group(structures: Sequence[Atoms], chosen: np.ndarray, key: str) -> lis
     return [i for i, atoms in enumerate(structures) if atoms.info.get(key) in groups]
 
 
-def run_mace(arguments: dict) -> None:
-    """Call mace-torch's trainer with these arguments."""
-    from mace.cli.run_train import run
-    from mace.tools import build_default_arg_parser
-
-    flags = {"amsgrad", "ema", "restart_latest", "save_all_checkpoints"}
-    words = [
-        f"--{key}" if key in flags else f"--{key}={value}"
-        for key, value in arguments.items()
-        if not (key in flags and not value)
-    ]
-    run(build_default_arg_parser().parse_args(words))
-
-
-def labelled(atoms: Atoms) -> Atoms:
-    """A copy whose labels stand under the keys that mace-torch reads."""
-    copied = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    copied.info["REF_energy"] = atoms.get_potential_energy()
-    copied.arrays["REF_forces"] = atoms.get_forces()
-    copied.info["REF_stress"] = atoms.get_stress(voigt=False).ravel()
-    return copied
-
-
 def dataset_sha256(name: str) -> str:
     """The registered SHA-256 of a data set, or that of the file."""
-    from .structures import list_datasets
-
     entry = list_datasets().get(name)
     return entry["sha256"] if entry else sha256(Path(name))
 
 
-def mace_errors(network: torch.nn.Module, structures: Sequence[Atoms]) -> dict[str, float]:
-    """Errors of a MACE against the labels, as `error_summary`."""
-    from mace.tools import torch_geometric
+def prediction_errors(
+    model: TrainableModel, structures: Sequence[Atoms]
+) -> tuple[list[float], list[np.ndarray]]:
+    """Of each structure the error of its energy in eV/atom, and (n_atoms, 3) in eV/angstrom."""
+    found = [model.energy_and_forces(atoms) for atoms in structures]
+    labels = [(a.get_potential_energy() / len(a), a.get_forces()) for a in structures]
+    pairs = zip(found, labels, strict=True)
+    return tuple(zip(*((e - e0, f - f0) for (e, f), (e0, f0) in pairs), strict=True))
 
-    from .models.mace import MaceModel
 
-    model = MaceModel(network, "mace")
-    energy, force = [], []
-    for start in range(0, len(structures), 8):
-        part = structures[start : start + 8]
-        batch = torch_geometric.Batch.from_data_list([model.prepare(a) for a in part])
-        found = network(batch.to_dict(), compute_force=True)
-        ends = np.cumsum([len(a) for a in part])
-        forces = np.split(found["forces"].detach().numpy(), ends[:-1])
-        for atoms, e, f in zip(part, found["energy"].tolist(), forces, strict=True):
-            energy.append((e - atoms.get_potential_energy()) / len(atoms))
-            force.append(f - atoms.get_forces())
-    return error_summary(energy, force)
+def model_errors(model: TrainableModel, structures: Sequence[Atoms]) -> dict[str, float]:
+    """Errors of a model against the labels, as `error_summary`."""
+    return error_summary(*prediction_errors(model, structures))
 
 
 def composition_baseline(training: Sequence[Atoms], test: Sequence[Atoms]) -> dict[str, float]:
     """Errors of a least-squares energy per element and zero forces: what no geometry can give."""
-    counts = [np.bincount(a.numbers, minlength=120) / len(a) for a in training]
-    energies = [a.get_potential_energy() / len(a) for a in training]
-    per_element = np.linalg.lstsq(np.array(counts), np.array(energies), rcond=None)[0]
-    energy = [
-        np.bincount(a.numbers, minlength=120) @ per_element / len(a)
-        - a.get_potential_energy() / len(a)
-        for a in test
-    ]
-    return error_summary(energy, [a.get_forces() for a in test])
+    (known, wanted), (x, y) = zip(*(per_atom(part) for part in (training, test)), strict=True)
+    per_element = np.linalg.lstsq(known, x, rcond=None)[0]
+    return error_summary(wanted @ per_element - y, [a.get_forces() for a in test])
+
+
+def per_atom(structures: Sequence[Atoms]) -> tuple[np.ndarray, np.ndarray]:
+    """Fraction of each element, (n_structures, 120), and energies in eV/atom."""
+    sizes = np.array([len(a) for a in structures])
+    energies = np.array([a.get_potential_energy() for a in structures])
+    return element_counts(structures) / sizes[:, None], energies / sizes
+
+
+def element_counts(structures: Sequence[Atoms]) -> np.ndarray:
+    """(n_structures, 120) atoms of each element, by atomic number."""
+    return np.array([np.bincount(a.numbers, minlength=120) for a in structures], dtype=float)
 
 
 def error_summary(energy: Sequence[float], force: Sequence[np.ndarray]) -> dict[str, float]:

@@ -83,7 +83,7 @@ def test_last_layer_gives_the_atomic_energies(model):
     energies = []
     for atoms in specimens():
         positions, cell, types, _ = model.prepare(atoms)
-        atomic = model.network.eval(positions[None], cell, types, atomic=True)[3]
+        atomic = model.potential.eval(positions[None], cell, types, atomic=True)[3]
         energies.append(np.ravel(atomic) - types)  # less the energies of the elements
     weight, bias = final.matrix.detach().numpy(), final.bias.detach().numpy()
     checks.check_readout(model, specimens(), weight, bias, np.concatenate(energies))

@@ -8,7 +8,8 @@ from ase import Atoms
 from ase.build import bulk, fcc111
 
 from umlip_latents import extract_features, load_model
-from umlip_latents.environments import CURRENT, RemoteModel, list_environments
+from umlip_latents.environments import CURRENT, list_environments
+from umlip_latents.models.remote import RemoteModel
 
 from . import checks
 

@@ -1,11 +1,13 @@
-"""What a model must offer so that its latent features can be extracted."""
+"""What a model must offer so that its latent features can be extracted, and to be trained on."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -47,6 +49,131 @@ class LatentModel(Protocol):
         """Features of every layer, (n_atoms, width) each, atoms in the order of the graphs."""
 
 
+class Hyperparameters(NamedTuple):
+    """How a model is trained on; the seed draws the order of the structures."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    seed: int
+
+
+class Course(NamedTuple):
+    """What a model is trained on, and how.
+
+    Attributes
+    ----------
+    training, replay
+        Labelled structures; those for replay keep a readout of their own.
+    shift
+        (120,) energy in eV to add to that of each element before the first step.
+    hyperparameters
+        Whatever the family.
+    folder
+        Where the caller leaves the `weights_file` of each epoch before it asks for the next, and
+        the family may keep files of its own.
+    first
+        The first epoch that is not there yet.
+    """
+
+    training: Sequence[Atoms]
+    replay: Sequence[Atoms]
+    shift: np.ndarray
+    hyperparameters: Hyperparameters
+    folder: Path
+    first: int
+
+
+@runtime_checkable
+class TrainableModel(LatentModel, Protocol):
+    """A model that can be trained on; ``type(model)(network, name)`` makes another one.
+
+    Attributes
+    ----------
+    network
+        The weights; those whose ``requires_grad`` is false stay as they are in `train_on`.
+    readout
+        What the names of the readout's weights begin with.
+    replays
+        Whether `train_on` takes structures for replay.
+    """
+
+    network: torch.nn.Module
+    readout: str
+    replays: bool
+
+    def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
+        """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
+
+    def shift_elements(self, energies: np.ndarray) -> None:
+        """Add energies in eV, indexed by atomic number, to what an atom of each element has."""
+
+    def untrained(self, seed: int) -> torch.nn.Module:
+        """A network of the same architecture with freshly drawn weights."""
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors, with whatever `restored` needs beside them."""
+
+    def restored(self, path: Path, name: str) -> TrainableModel:
+        """The model of the same family that `save` wrote."""
+
+    def train_on(self, course: Course) -> Iterator[tuple[int, TrainableModel]]:
+        """Shift the elements' energies, train, and give number and raw model of every epoch.
+
+        Epoch 0 is the state before any step. A family that cannot go on from the epochs that are
+        there gives all of them again.
+        """
+
+
+def weights_file(folder: Path, epoch: int) -> Path:
+    """Raw weights after an epoch."""
+    return folder / f"epoch-{epoch:03d}.safetensors"
+
+
+class Adapter:
+    """What the families share. Each adds `graph`, `size` and `features`.
+
+    Parameters
+    ----------
+    network
+        The library's network, which is put into evaluation mode.
+    name
+        Name shown in tables.
+    elements
+        Atomic numbers that it knows.
+    """
+
+    def __init__(self, network: torch.nn.Module, name: str, elements: Sequence[int]) -> None:
+        self.name = name
+        self.network = network.eval()
+        self.elements = np.asarray(elements)
+        self.fingerprint = weights_fingerprint(network)
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """Number of features of each layer, as three atoms have them."""
+        three = Atoms(self.elements[:1].repeat(3), [(0, 0, 0), (0, 0, 1.2), (0, 1.2, 0)])
+        return {layer: x.shape[1] for layer, x in self.features([self.prepare(three)]).items()}
+
+    def prepare(self, atoms: Atoms) -> Any:
+        """The family's own graph of the geometry, whatever else is in `atoms`.
+
+        Raises
+        ------
+        Unsupported
+            Names the elements that the network does not know.
+        """
+        unknown = ~np.isin(atoms.numbers, self.elements)
+        if unknown.any():
+            symbols = ", ".join(sorted(set(atoms.symbols[unknown])))
+            raise Unsupported(f"{self.name} does not know the element(s) {symbols}")
+        return self.graph(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
+
+    def graph(self, atoms: Atoms) -> Any:
+        """What `features` takes, of a structure without unknown elements."""
+        raise NotImplementedError
+
+
 def weights_fingerprint(module: torch.nn.Module) -> str:
     """SHA-256 over the names and values of a module's parameters and buffers."""
     digest = hashlib.sha256()
@@ -56,16 +183,11 @@ def weights_fingerprint(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def refuse_elements(atoms: Atoms, supported: np.ndarray, name: str) -> None:
-    """Raise `Unsupported` naming the elements of `atoms` that are not in `supported`."""
-    missing = ~np.isin(atoms.numbers, supported)
-    if missing.any():
-        symbols = ", ".join(sorted(set(np.array(atoms.get_chemical_symbols())[missing])))
-        raise Unsupported(f"{name} does not know the element(s) {symbols}")
+def periodic(atoms: Atoms, vacuum: float) -> Atoms:
+    """The atoms in a cell that is periodic all around.
 
-
-def padded_cell(atoms: Atoms, vacuum: float) -> np.ndarray:
-    """The cell, its non-periodic directions replaced by the extent of the atoms plus `vacuum`."""
+    Directions that were not get the extent of the atoms plus `vacuum` in angstrom.
+    """
     cell = atoms.cell.complete().array.copy()
     extent = np.ptp(atoms.positions, axis=0).max() + vacuum
     for axis in np.flatnonzero(~atoms.pbc):
@@ -73,10 +195,10 @@ def padded_cell(atoms: Atoms, vacuum: float) -> np.ndarray:
             np.cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3])
         )
         cell[axis] *= max(1.0, 2 * extent / height)
-    return cell
+    return Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
 
 
-@contextlib.contextmanager
+@contextmanager
 def recorded(
     inputs: Mapping[str, torch.nn.Module], outputs: Mapping[str, torch.nn.Module]
 ) -> Iterator[dict[str, torch.Tensor]]:
@@ -88,27 +210,18 @@ def recorded(
         Modules, each by the name that its first input, or its output, gets.
     """
     found: dict[str, torch.Tensor] = {}
-    hooks = [
-        module.register_forward_pre_hook(
-            lambda module, args, name=name: found.__setitem__(name, args[0])
-        )
-        for name, module in inputs.items()
-    ]
-    hooks += [
-        module.register_forward_hook(
-            lambda module, args, output, name=name: found.__setitem__(name, output)
-        )
-        for name, module in outputs.items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for modules, is_output in ((inputs, False), (outputs, True)):
+            for name, module in modules.items():
+
+                def keep(module, args, output, name=name, is_output=is_output) -> None:
+                    found[name] = output if is_output else args[0]
+
+                hooks.enter_context(module.register_forward_hook(keep))
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
-def estimated_edges(atoms: Atoms, cell: np.ndarray, cutoff: float) -> int:
+def estimated_edges(atoms: Atoms, cutoff: float) -> int:
     """Directed edges that atoms spread evenly over the cell would have."""
     sphere = 4 / 3 * np.pi * cutoff**3
-    neighbours = len(atoms) * sphere / max(abs(np.linalg.det(cell)), sphere)
-    return int(len(atoms) * max(neighbours, 1))
+    return int(len(atoms) * max(len(atoms) * sphere / max(atoms.cell.volume, sphere), 1))

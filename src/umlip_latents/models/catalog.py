@@ -16,9 +16,10 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
-from ..environments import CURRENT, RemoteModel
+from ..environments import CURRENT
 from ..resources import DATA, InputError, fetch, first_record, registry, sha256
 from .base import LatentModel
+from .remote import RemoteModel
 
 # the module of each family, which has `load(name, entry)`; imported when it is needed
 FAMILIES = {
@@ -104,9 +105,9 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
         Unknown name, missing file, wrong SHA-256, or a file that needs `trust`.
     """
     name = str(source)
-    if entry := find_entry(name):
-        check_trust(name, entry, trust)
-        return named(name, entry)
+    if entry := catalogue_entry(name):
+        refuse_untrusted(name, entry, trust)
+        return from_catalogue(name, entry)
     if own := re.fullmatch(r"(.+\.py):(\w+)", name):
         return own_model(Path(own[1]), own[2])
     path = Path(source)
@@ -116,7 +117,7 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
     return from_file(path, trust)
 
 
-def find_entry(name: str) -> dict | None:
+def catalogue_entry(name: str) -> dict | None:
     """The catalogue's entry; an untrained twin has that of its sibling, and its seed."""
     models = list_models()
     twin = re.fullmatch(r"(.+-untrained)-s(\d+)", name)
@@ -125,7 +126,7 @@ def find_entry(name: str) -> dict | None:
     return models.get(name)
 
 
-def check_trust(name: str, entry: dict, trust: bool) -> None:
+def refuse_untrusted(name: str, entry: dict, trust: bool) -> None:
     """Raise `InputError` if nothing vouches for a download: no SHA-256, no first copy, no trust."""
     if "url" not in entry or entry.get("sha256") or trust or first_record(entry["file"]).is_file():
         return
@@ -135,10 +136,10 @@ def check_trust(name: str, entry: dict, trust: bool) -> None:
     )
 
 
-def named(name: str, entry: dict) -> LatentModel | RemoteModel:
+def from_catalogue(name: str, entry: dict) -> LatentModel | RemoteModel:
     """A model of the catalogue, its file checked first."""
     if "entry_point" in entry:
-        return complete(EntryPoint(name, entry["entry_point"], ENTRY_POINTS).load(), name)
+        return made_by(EntryPoint(name, entry["entry_point"], ENTRY_POINTS).load(), name)
     environment = entry.get("environment")
     if environment and os.environ.get(CURRENT) != environment:
         return RemoteModel(name, identity(name, entry), entry.get("widths", {}), environment)
@@ -170,14 +171,14 @@ def own_model(path: Path, attribute: str) -> LatentModel:
     sys.modules[spec.name] = module  # where Python looks up what a class is made of
     try:
         spec.loader.exec_module(module)
-        return complete(getattr(module, attribute), str(path))
+        return made_by(getattr(module, attribute), str(path))
     except InputError:
         raise
     except Exception as error:  # whatever the user's own code raises
         raise InputError(f"{path}: stops with {type(error).__name__}: {error}.") from error
 
 
-def complete(make: Callable[[], LatentModel], where: str) -> LatentModel:
+def made_by(make: Callable[[], LatentModel], where: str) -> LatentModel:
     """The model that a class or function gives, if it has what the protocol asks for.
 
     A model without a fingerprint, having no weights, gets that of its code.

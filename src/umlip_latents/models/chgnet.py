@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.units import GPa
 from pymatgen.core import Lattice, Structure
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from tqdm.auto import tqdm
 
-from ..resources import check, written_whole
-from .base import Unsupported, padded_cell, recorded, refuse_elements, weights_fingerprint
+from ..resources import verified, written_whole
+from .base import Adapter, Course, Unsupported, periodic, recorded, weights_file
 
 with contextlib.redirect_stdout(io.StringIO()):
     import chgnet
@@ -25,7 +28,7 @@ with contextlib.redirect_stdout(io.StringIO()):
 SUPPORTED = np.arange(1, 95)
 
 
-class ChgnetModel:
+class ChgnetModel(Adapter):
     """Latent features of a `chgnet.model.CHGNet`, on the energy path only.
 
     Parameters
@@ -36,32 +39,22 @@ class ChgnetModel:
         Name shown in tables.
     """
 
-    HEAD = "mlp."  # what the names of the readout's weights begin with
+    readout = "mlp."
+    replays = False
 
     def __init__(self, network: CHGNet, name: str) -> None:
-        self.name = name
-        self.network = network.eval()
-        self.fingerprint = weights_fingerprint(network)
-        readout = network.mlp.layers
-        self.inputs = {"backbone": network.mlp, "last": readout[-1]}
+        super().__init__(network, name, SUPPORTED)
+        self.inputs = {"backbone": network.mlp, "last": network.mlp.layers[-1]}
         convolutions = enumerate(network.atom_conv_layers, start=1)
         self.outputs = {f"interaction-{i}": layer for i, layer in convolutions}
-        self.widths = {"backbone": readout[0].in_features, "last": readout[-1].in_features}
-        self.widths |= dict.fromkeys(self.outputs, self.widths["backbone"])
 
-    def prepare(self, atoms: Atoms) -> CrystalGraph:
+    def graph(self, atoms: Atoms) -> CrystalGraph:
         """CHGNet's own graph, with the cutoffs of this very checkpoint."""
-        refuse_elements(atoms, SUPPORTED, self.name)
         converter = self.network.graph_converter
-        structure = Structure(
-            Lattice(padded_cell(atoms, 2 * converter.atom_graph_cutoff)),
-            atoms.numbers,
-            atoms.positions,
-            coords_are_cartesian=True,
-        )
-        return crystal_graph(
-            structure, converter.atom_graph_cutoff, converter.bond_graph_cutoff, self.name
-        )
+        cutoffs = converter.atom_graph_cutoff, converter.bond_graph_cutoff
+        lattice = Lattice(periodic(atoms, 2 * cutoffs[0]).cell.array)
+        structure = Structure(lattice, atoms.numbers, atoms.positions, coords_are_cartesian=True)
+        return crystal_graph(structure, *cutoffs, self.name)
 
     def size(self, graph: CrystalGraph) -> int:
         """Directed edges of the atom graph plus angles."""
@@ -71,7 +64,7 @@ class ChgnetModel:
         """Read all layers off one forward pass: around and inside the readout MLP, convolutions."""
         with torch.inference_mode(), recorded(self.inputs, self.outputs) as found:
             self.network(list(graphs), task="e")
-        return {layer: tensor.cpu().numpy() for layer, tensor in found.items()}
+        return {layer: found[layer].cpu().numpy() for layer in (*self.inputs, *self.outputs)}
 
     def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
         """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
@@ -89,9 +82,90 @@ class ChgnetModel:
         with written_whole(path) as temporary:
             save_file(self.network.state_dict(), temporary)
 
+    def restored(self, path: Path, name: str) -> ChgnetModel:
+        """The same architecture with the weights that `save` wrote."""
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(load_file(path))
+        return ChgnetModel(network, name)
+
     def untrained(self, seed: int) -> CHGNet:
         """The same architecture with freshly drawn weights."""
-        return untrained(self.network, seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return quietly(CHGNet, **self.network.model_args)
+
+    def train_on(self, course: Course) -> Iterator[tuple[int, ChgnetModel]]:
+        """Train with the loss of CHGNet's own trainer and Adam; see `TrainableModel`.
+
+        The order of the batches and the learning rate follow from seed and epoch alone, and the
+        moments of Adam are kept: an interrupted training goes on exactly as it would have.
+        """
+        from chgnet.trainer.trainer import CombinedLoss  # a heavy library
+
+        training, _, shift, hyperparameters, folder, first = course
+        epochs, learning_rate, batch_size, seed = hyperparameters
+        network = self.network
+        network.composition_model.requires_grad_(False)
+        optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad])
+        if first:
+            network.load_state_dict(load_file(weights_file(folder, first - 1)))
+        else:
+            self.shift_elements(shift)
+            yield 0, self
+        if first > 1:
+            load_optimizer(optimizer, optimizer_file(folder, first - 1))
+        graphs = [self.prepare(a) for a in training]
+        labels = [targets(a) for a in training]
+        task = "efs" if all("s" in label for label in labels) else "ef"
+        loss_of = CombinedLoss(target_str=task, criterion="Huber", allow_missing_labels=False)
+        n_batches = -(-len(training) // batch_size)
+        for epoch in tqdm(range(first or 1, epochs + 1), desc=self.name, unit="epoch"):
+            network.train()
+            order = np.random.default_rng([seed, epoch]).permutation(len(training))
+            for step, batch in enumerate(np.array_split(order, n_batches)):
+                progress = (epoch - 1 + step / n_batches) / epochs
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * (0.505 + 0.495 * np.cos(np.pi * progress))
+                found = network([graphs[i] for i in batch], task=task)
+                found["e"] = found["e"].reshape(-1)
+                wanted = {key: [labels[i][key] for i in batch] for key in task}
+                wanted["e"] = torch.stack(wanted["e"])
+                optimizer.zero_grad()
+                loss_of(wanted, found)["loss"].backward()
+                optimizer.step()
+            save_optimizer(optimizer, optimizer_file(folder, epoch))
+            yield epoch, self
+            optimizer_file(folder, epoch - 1).unlink(missing_ok=True)
+
+
+def targets(atoms: Atoms) -> dict[str, torch.Tensor]:
+    """Energy in eV/atom, forces in eV/angstrom and, if there is one, the stress in GPa."""
+    values = {"e": atoms.get_potential_energy() / len(atoms), "f": atoms.get_forces()}
+    if "stress" in atoms.calc.results:
+        values["s"] = atoms.get_stress(voigt=False) / GPa
+    return {key: torch.tensor(value, dtype=torch.float32) for key, value in values.items()}
+
+
+def optimizer_file(folder: Path, epoch: int) -> Path:
+    """Moments of Adam after an epoch, there for the latest one only."""
+    return folder / f"optimizer-{epoch:03d}.safetensors"
+
+
+def save_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
+    """Write the moments of Adam."""
+    state = optimizer.state_dict()["state"]
+    moments = {f"{i}.{key}": value for i, row in state.items() for key, value in row.items()}
+    with written_whole(file) as temporary:
+        save_file(moments, temporary)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
+    """Moments of Adam, as `save_optimizer` left them."""
+    state = optimizer.state_dict()
+    for name, tensor in load_file(file).items():
+        index, key = name.split(".")
+        state["state"].setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(state)
 
 
 def crystal_graph(
@@ -155,16 +229,14 @@ def quietly(build, *args: Any, **kwargs: Any) -> CHGNet:
         return build(*args, **kwargs)
 
 
-def load_file(path: Path, version: str | None = None) -> CHGNet:
+def read_checkpoint(path: Path, version: str | None = None) -> CHGNet:
     """A CHGNet from a checkpoint file, unpickling nothing but tensors and plain values.
 
     As in `CHGNet.load`, version 0.2.0 has a bias in its message layers.
     """
     state = torch.load(path, map_location="cpu", weights_only=True)["model"]
-    extra = {"mlp_out_bias": version == "0.2.0"}
-    if version:
-        extra["version"] = version
-    network = quietly(CHGNet, **{**state["model_args"], **extra})
+    extra = {"mlp_out_bias": version == "0.2.0"} | ({"version": version} if version else {})
+    network = quietly(CHGNet, **state["model_args"] | extra)
     network.load_state_dict(state["state_dict"])
     return network
 
@@ -174,19 +246,13 @@ def packaged_file(relative: str) -> Path:
     return Path(chgnet.__file__).parent / "pretrained" / relative
 
 
-def untrained(like: CHGNet, seed: int) -> CHGNet:
-    """The same architecture with freshly drawn weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return quietly(CHGNet, **like.model_args)
-
-
 def load(name: str, entry: dict) -> ChgnetModel:
     """A checkpoint of the chgnet package, or a twin of it with weights drawn from a seed."""
-    network = load_file(check(packaged_file(entry["file"]), entry["sha256"]), entry["version"])
-    return ChgnetModel(untrained(network, entry["seed"]) if "seed" in entry else network, name)
+    path = verified(packaged_file(entry["file"]), entry["sha256"])
+    model = ChgnetModel(read_checkpoint(path, entry["version"]), name)
+    return ChgnetModel(model.untrained(entry["seed"]), name) if "seed" in entry else model
 
 
 def from_file(path: Path) -> ChgnetModel:
     """A CHGNet ``.pth.tar``."""
-    return ChgnetModel(load_file(path), path.name.removesuffix(".pth.tar"))
+    return ChgnetModel(read_checkpoint(path), path.name.removesuffix(".pth.tar"))

@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from ..resources import fetch
-from .base import estimated_edges, padded_cell, refuse_elements, weights_fingerprint
+from .base import LAYERS, Adapter, estimated_edges, periodic
 
 # The compiled operators of the wheel fit one release of torch only. Features do not need them, so
 # deepmd-kit is told that they are there already and uses what it has in Python.
@@ -26,40 +26,34 @@ from deepmd.infer import DeepPot  # noqa: E402
 Graph = tuple[np.ndarray, np.ndarray | None, np.ndarray, int]
 
 
-class DeepmdModel:
+class DeepmdModel(Adapter):
     """Latent features of an energy model of deepmd-kit's PyTorch backend.
 
     Parameters
     ----------
-    network
+    potential
         A frozen model or one branch of a checkpoint.
     name
         Name shown in tables.
     """
 
-    def __init__(self, network: DeepPot, name: str) -> None:
-        self.name = name
-        self.network = network
-        model = network.deep_eval.dp.model["Default"]
-        self.fingerprint = weights_fingerprint(model)
-        double = next(model.parameters()).dtype == torch.float64
+    def __init__(self, potential: DeepPot, name: str) -> None:
+        self.potential = potential
+        self.types = {atomic_numbers[s]: i for i, s in enumerate(potential.get_type_map())}
+        super().__init__(potential.deep_eval.dp.model["Default"], name, list(self.types))
+        double = next(self.network.parameters()).dtype == torch.float64
         self.precision = "fp64" if double else "fp32"
-        self.types = {atomic_numbers[s]: i for i, s in enumerate(network.get_type_map())}
-        self.species = np.array(list(self.types))
-        pair = Atoms(self.species[:1].repeat(2), [(0, 0, 0), (0, 0, 1.5)])
-        self.widths = {k: x.shape[1] for k, x in self.features([self.prepare(pair)]).items()}
 
-    def prepare(self, atoms: Atoms) -> Graph:
+    def graph(self, atoms: Atoms) -> Graph:
         """Positions, cell and types as deepmd-kit takes them, and the number of edges.
 
         Its cells are periodic in all directions or in none: a slab gets a vacuum.
         """
-        refuse_elements(atoms, self.species, self.name)
-        cutoff = self.network.get_rcut()
-        cell = padded_cell(atoms, 2 * cutoff)
-        edges = estimated_edges(atoms, cell, cutoff)
+        cutoff = self.potential.get_rcut()
+        boxed = periodic(atoms, 2 * cutoff)
+        cell = boxed.cell.array if atoms.pbc.any() else None
         types = np.array([self.types[z] for z in atoms.numbers])
-        return atoms.positions, cell if atoms.pbc.any() else None, types, edges
+        return atoms.positions, cell, types, estimated_edges(boxed, cutoff)
 
     def size(self, graph: Graph) -> int:
         """Edges, estimated from the density: the network builds its neighbour list itself."""
@@ -68,14 +62,11 @@ class DeepmdModel:
     def features(self, graphs: Sequence[Graph]) -> dict[str, np.ndarray]:
         """Descriptor and last hidden activation of one forward pass each."""
         found = [
-            self.network.eval_embedding(positions[None], cell, types, dtype=self.precision)[:2]
+            self.potential.eval_embedding(positions[None], cell, types, dtype=self.precision)[:2]
             for positions, cell, types, _ in graphs
         ]
-        backbone, last = zip(*found, strict=True)
-        return {
-            "backbone": np.concatenate([x[0] for x in backbone]),
-            "last": np.concatenate([x[0] for x in last]),
-        }
+        layers = zip(LAYERS, zip(*found, strict=True), strict=True)
+        return {layer: np.concatenate([x[0] for x in parts]) for layer, parts in layers}
 
 
 def load(name: str, entry: dict) -> DeepmdModel:

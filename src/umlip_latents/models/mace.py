@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.io import write
 
-from ..resources import DATA, InputError, check, fetch, sha256, written_whole
-from .base import LAYERS, recorded, refuse_elements, weights_fingerprint
+from ..resources import DATA, InputError, fetch, sha256, verified, written_whole
+from .base import LAYERS, Adapter, Course, recorded
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
@@ -28,8 +31,24 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     from safetensors.torch import load_file as load_safetensors
     from safetensors.torch import save_file as save_safetensors
 
+# what mace-torch's trainer is told whatever the protocol
+FINE_TUNING = {
+    "foundation_model_elements": True,
+    "force_mh_ft_lr": True,
+    "loss": "universal",
+    "energy_weight": 10.0,
+    "forces_weight": 100.0,
+    "stress_weight": 100.0,
+    "compute_stress": True,
+    "huber_delta": 0.1,
+    "clip_grad": 10.0,
+    "scheduler": "ExponentialLR",
+    "default_dtype": "float32",
+    "save_all_checkpoints": True,
+}
 
-class MaceModel:
+
+class MaceModel(Adapter):
     """Latent features of a MACE network, on the energy path only.
 
     Parameters
@@ -42,14 +61,12 @@ class MaceModel:
         Which head of a multi-head network reads the energy; needed if there is more than one.
     """
 
-    HEAD = "readouts."  # what the names of the readouts' weights begin with
+    readout = "readouts."
+    replays = True
 
     def __init__(self, network: torch.nn.Module, name: str, head: str | None = None) -> None:
-        self.name = name
-        self.network = network.eval()
-        self.fingerprint = weights_fingerprint(network)
+        super().__init__(network, name, network.atomic_numbers.tolist())
         self.dtype = next(network.parameters()).dtype
-        self.species = AtomicNumberTable([int(z) for z in network.atomic_numbers])
         self.heads = list(getattr(network, "heads", ["Default"]))
         self.head = self.heads[0] if head is None and len(self.heads) == 1 else head
         if self.head not in self.heads:
@@ -57,12 +74,9 @@ class MaceModel:
         self.last_maps = [last_map(readout) for readout in network.readouts]
         self.inputs = {f"readout-{i}": linear for i, linear in enumerate(self.last_maps)}
         self.outputs = {f"interaction-{i}": p for i, p in enumerate(network.products, start=1)}
-        interactions = {k: n_scalars(p.linear.irreps_out) for k, p in self.outputs.items()}
-        self.widths = {
-            "backbone": sum(interactions.values()),
-            "last": sum(len(self.read_columns(readout)) for readout in network.readouts),
-            **interactions,
-        }
+        columns = {name: scalar_columns(p.linear.irreps_out) for name, p in self.outputs.items()}
+        read = map(self.read_columns, network.readouts)
+        self.columns = columns | dict(zip(self.inputs, read, strict=True))
 
     def read_columns(self, readout: torch.nn.Module) -> np.ndarray:
         """Columns of the input of a readout's last linear map that this head's energy depends on.
@@ -73,15 +87,12 @@ class MaceModel:
         n_blocks = len(self.heads) if hasattr(readout, "linear_2") else 1
         return np.split(columns, n_blocks)[self.heads.index(self.head) if n_blocks > 1 else 0]
 
-    def prepare(self, atoms: Atoms) -> AtomicData:
+    def graph(self, atoms: Atoms) -> AtomicData:
         """MACE's own graph with this checkpoint's cutoff and species."""
-        refuse_elements(atoms, np.array(self.species.zs), self.name)
-        # labels that happen to be there are not read
-        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         with default_dtype(self.dtype):
             return AtomicData.from_config(
-                config_from_atoms(bare, head_name=self.head),
-                z_table=self.species,
+                config_from_atoms(atoms, head_name=self.head),
+                z_table=AtomicNumberTable(self.elements.tolist()),
                 cutoff=float(self.network.r_max),
                 heads=self.heads,
             )
@@ -99,19 +110,11 @@ class MaceModel:
             recorded(self.inputs, self.outputs) as found,
         ):
             self.network(batch.to_dict(), compute_force=False)
-        interactions = {
-            name: found[name][:, scalar_columns(product.linear.irreps_out)].cpu().numpy()
-            for name, product in self.outputs.items()
-        }
-        read = [
-            found[name][:, self.read_columns(readout)].cpu().numpy()
-            for name, readout in zip(self.inputs, self.network.readouts, strict=True)
-        ]
-        return {
-            "backbone": np.concatenate(list(interactions.values()), axis=1),
-            "last": np.concatenate(read, axis=1),
-            **interactions,
-        }
+        parts = {name: found[name][:, c].cpu().numpy() for name, c in self.columns.items()}
+        interactions = {name: parts[name] for name in self.outputs}
+        backbone = np.concatenate(list(interactions.values()), axis=1)
+        last = np.concatenate([parts[name] for name in self.inputs], axis=1)
+        return {"backbone": backbone, "last": last, **interactions}
 
     def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
         """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
@@ -119,23 +122,97 @@ class MaceModel:
         found = self.network(batch.to_dict(), compute_force=True)
         return found["energy"].item() / len(atoms), found["forces"].detach().numpy()
 
-    def element_energies(self) -> dict[int, float]:
-        """Reference energy of each element in eV, by atomic number."""
-        table = self.network.atomic_energies_fn.atomic_energies.reshape(-1).tolist()
-        return dict(zip(self.species.zs, table, strict=True))
-
     def shift_elements(self, energies: np.ndarray) -> None:
         """Add energies in eV, indexed by atomic number, to the reference energies."""
         table = self.network.atomic_energies_fn.atomic_energies
-        table += torch.tensor(energies[self.species.zs], dtype=table.dtype)
+        table += torch.tensor(energies[self.elements], dtype=table.dtype)
 
     def save(self, path: Path) -> None:
         """Write the weights as safetensors, with a card."""
         save_network(self.network, path, {"head": self.head})
 
+    def restored(self, path: Path, name: str) -> MaceModel:
+        """The model of the card beside the weights, which may have one head more than this one."""
+        return from_file(path, name)
+
     def untrained(self, seed: int) -> torch.nn.Module:
         """The same architecture with freshly drawn weights."""
         return build_network({"architecture": architecture(self.network)}, seed)
+
+    def train_on(self, course: Course) -> Iterator[tuple[int, MaceModel]]:
+        """Train with mace-torch's own trainer and read its checkpoints; see `TrainableModel`.
+
+        An interrupted training starts again: mace-torch would go on with its batches in another
+        order.
+        """
+        training, replay, shift, hyperparameters, folder, _ = course
+        epochs, learning_rate, batch_size, seed = hyperparameters
+        scratch = folder / "mace-torch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        foundation = copy.deepcopy(self.network)
+        self.shift_elements(shift)
+        yield 0, self
+        energies = self.network.atomic_energies_fn.atomic_energies.reshape(-1).tolist()
+        trains_all = all(parameter.requires_grad for parameter in self.network.parameters())
+        # the trainer reads nothing but pickle, and takes the energies per element from there,
+        # whatever E0s says, unless there is a second readout
+        torch.save(foundation if len(replay) else self.network, scratch / "start.model")
+        # nothing is decided on the second
+        parts = {"train": training, "valid": training[:batch_size]}
+        if len(replay):
+            parts |= {"pt_train": replay, "pt_valid": replay[:batch_size]}
+        for name, part in parts.items():
+            write(scratch / f"{name}.xyz", [labelled(a) for a in part])
+        run_trainer(
+            FINE_TUNING
+            | {f"{name}_file": str(scratch / f"{name}.xyz") for name in parts}
+            | {
+                "name": "run",
+                "work_dir": str(scratch),
+                "foundation_model": str(scratch / "start.model"),
+                "multiheads_finetuning": bool(len(replay)),
+                "E0s": str(dict(zip(self.elements.tolist(), energies, strict=True))),
+                "freeze": 0 if trains_all else 6,
+                "lr": learning_rate,
+                "lr_scheduler_gamma": 0.01 ** (1 / epochs),
+                "batch_size": batch_size,
+                "valid_batch_size": batch_size,
+                "max_num_epochs": epochs,
+                "seed": seed,
+            }
+        )
+        network = load_pickled(scratch / "run.model").to("cpu")
+        for epoch in range(1, epochs + 1):
+            file = scratch / "checkpoints" / f"run_run-{seed}_epoch-{epoch - 1}.pt"
+            network.load_state_dict(
+                torch.load(file, map_location="cpu", weights_only=True)["model"]
+            )
+            yield epoch, MaceModel(network, self.name, "Default")  # not the head of the replay
+        shutil.rmtree(scratch)
+
+
+def run_trainer(arguments: dict) -> None:
+    """Call mace-torch's trainer with these arguments."""
+    from mace.cli.run_train import run
+    from mace.tools import build_default_arg_parser
+
+    flags = {"amsgrad", "ema", "restart_latest", "save_all_checkpoints"}
+    words = [
+        f"--{key}" if key in flags else f"--{key}={value}"
+        for key, value in arguments.items()
+        if not (key in flags and not value)
+    ]
+    run(build_default_arg_parser().parse_args(words))
+
+
+def labelled(atoms: Atoms) -> Atoms:
+    """A copy whose labels stand under the keys that mace-torch reads."""
+    copied = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    copied.info["REF_energy"] = atoms.get_potential_energy()
+    copied.arrays["REF_forces"] = atoms.get_forces()
+    copied.info["REF_stress"] = atoms.get_stress(voigt=False).ravel()
+    return copied
 
 
 def last_map(readout: torch.nn.Module) -> torch.nn.Module:
@@ -143,35 +220,21 @@ def last_map(readout: torch.nn.Module) -> torch.nn.Module:
     return getattr(readout, "linear_2", None) or readout.linear
 
 
-def n_scalars(irreps: o3.Irreps) -> int:
-    """Number of even scalars."""
-    return o3.Irreps(str(irreps)).count("0e")
-
-
 def scalar_columns(irreps: o3.Irreps) -> np.ndarray:
     """The columns of the even scalars."""
     irreps = o3.Irreps(str(irreps))
-    columns = np.arange(irreps.dim)
-    return np.concatenate(
-        [columns[s] for s, (_, ir) in zip(irreps.slices(), irreps, strict=True) if str(ir) == "0e"]
-    )
+    return np.flatnonzero(np.concatenate([[str(ir) == "0e"] * (n * ir.dim) for n, ir in irreps]))
 
 
 def architecture(network: torch.nn.Module) -> dict:
     """mace-torch's own description of the network as plain values, classes by name."""
     found = {}
     for key, value in extract_config_mace_model(network).items():
-        if isinstance(value, type):
-            value = value.__name__
+        if isinstance(value, np.ndarray | torch.Tensor):
+            value = value.tolist()
         elif isinstance(value, o3.Irreps):
             value = str(value)
-        elif isinstance(value, np.ndarray | torch.Tensor):
-            value = value.tolist()
-        elif callable(value):
-            value = value.__name__
-        elif isinstance(value, torch.nn.Module):
-            raise InputError(f"A network's {key} cannot be described.")
-        found[key] = value
+        found[key] = value.__name__ if callable(value) else value  # a class or a function
     return found
 
 
@@ -193,7 +256,7 @@ def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
         "architecture": description,
     }
     with written_whole(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps({**card, **found}, indent=1) + "\n")
+        temporary.write_text(json.dumps(card | found, indent=1) + "\n")
 
 
 def build_network(card: dict, seed: int = 0) -> torch.nn.Module:
@@ -216,14 +279,12 @@ def build_network(card: dict, seed: int = 0) -> torch.nn.Module:
         return mace.modules.ScaleShiftMACE(**a)
 
 
-def load_network(path: Path) -> torch.nn.Module:
-    """A MACE from safetensors and the JSON card beside it."""
-    card_path = path.with_suffix(".json")
-    if not card_path.is_file():
-        raise InputError(f"{path}: its JSON card {card_path.name} is missing.")
-    network = build_network(json.loads(card_path.read_text(encoding="utf-8")))
-    network.load_state_dict(load_safetensors(path))
-    return network
+def read_card(path: Path) -> dict:
+    """The JSON card beside a file of weights."""
+    card = path.with_suffix(".json")
+    if not card.is_file():
+        raise InputError(f"{path}: its JSON card {card.name} is missing.")
+    return json.loads(card.read_text(encoding="utf-8"))
 
 
 def load_pickled(path: Path) -> torch.nn.Module:
@@ -238,14 +299,16 @@ def load(name: str, entry: dict) -> MaceModel:
         return MaceModel(load_pickled(path), name, entry.get("head"))
     path = DATA / entry["file"]
     if "seed" in entry:
-        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return MaceModel(build_network(card, entry["seed"]), name)
-    return MaceModel(load_network(check(path, entry["sha256"])), name)
+        return MaceModel(build_network(read_card(path), entry["seed"]), name)
+    return from_file(verified(path, entry["sha256"]), name)
 
 
-def from_file(path: Path) -> MaceModel:
+def from_file(path: Path, name: str | None = None) -> MaceModel:
     """A MACE in safetensors with its card, or a pickled one, which the caller vouches for."""
+    name = name or path.stem
     if path.suffix != ".safetensors":
-        return MaceModel(load_pickled(path), path.stem)
-    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    return MaceModel(load_network(path), path.stem, card.get("head"))
+        return MaceModel(load_pickled(path), name)
+    card = read_card(path)
+    network = build_network(card)
+    network.load_state_dict(load_safetensors(path))
+    return MaceModel(network, name, card.get("head"))

@@ -17,17 +17,10 @@ from mattersim.forcefield.potential import Potential, batch_to_dict
 from torch_geometric.data import Batch, Data
 
 from ..resources import fetch
-from .base import (
-    MATERIALS_ELEMENTS,
-    Unsupported,
-    padded_cell,
-    recorded,
-    refuse_elements,
-    weights_fingerprint,
-)
+from .base import MATERIALS_ELEMENTS, Adapter, Unsupported, periodic, recorded
 
 
-class MatterSimModel:
+class MatterSimModel(Adapter):
     """Latent features of the M3GNet of a MatterSim potential, on the energy path only.
 
     Parameters
@@ -39,26 +32,18 @@ class MatterSimModel:
     """
 
     def __init__(self, network: M3Gnet, name: str) -> None:
-        self.name = name
-        self.network = network.eval()
-        self.fingerprint = weights_fingerprint(network)
+        # the embedding has rows for all elements up to plutonium, trained or not
+        super().__init__(network, name, MATERIALS_ELEMENTS)
         args = network.model_args
         self.cutoff = args["cutoff"]
         self.converter = GraphConvertor("m3gnet", self.cutoff, True, args["threebody_cutoff"])
         readout = network.final
         self.last_maps = {"linear": readout.g[-1].linear, "gate": readout.sigma[-1].linear}
         self.inputs = {"backbone": readout, **self.last_maps}
-        self.widths = {
-            "backbone": readout.g[0].linear.in_features,
-            "last": sum(linear.in_features for linear in self.last_maps.values()),
-        }
 
-    def prepare(self, atoms: Atoms) -> Data:
+    def graph(self, atoms: Atoms) -> Data:
         """MatterSim's own graph, in a cell with vacuum where the structure is not periodic."""
-        # the embedding has rows for all elements up to plutonium, trained or not
-        refuse_elements(atoms, MATERIALS_ELEMENTS, self.name)
-        cell = padded_cell(atoms, 2 * self.cutoff)
-        graph = self.converter.convert(Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True))
+        graph = self.converter.convert(periodic(atoms, 2 * self.cutoff))
         if len(torch.unique(graph.edge_index[0])) < len(atoms):
             raise Unsupported(
                 f"{self.name} refuses atoms with no neighbour inside {self.cutoff:g} angstrom"

@@ -20,10 +20,10 @@ from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
 from orb_models.forcefield.base import AtomGraphs, batch_graphs
 
 from ..resources import fetch
-from .base import MATERIALS_ELEMENTS, padded_cell, refuse_elements, weights_fingerprint
+from .base import MATERIALS_ELEMENTS, Adapter, periodic
 
 
-class OrbModel:
+class OrbModel(Adapter):
     """Latent features of an Orb regressor, on the energy path only.
 
     Parameters
@@ -35,28 +35,20 @@ class OrbModel:
     """
 
     def __init__(self, network: torch.nn.Module, name: str) -> None:
-        self.name = name
-        self.network = network.eval()
-        self.fingerprint = weights_fingerprint(network)
+        # the embedding has rows for all elements, trained or not
+        super().__init__(network, name, MATERIALS_ELEMENTS)
         self.dtype = next(network.parameters()).dtype
         readout = network.heads["energy"].mlp
         linear = [i for i, m in enumerate(readout) if isinstance(m, torch.nn.Linear)]
         self.hidden = readout[: linear[-1]]
-        self.widths = {
-            "backbone": readout[linear[0]].in_features,
-            "last": readout[linear[-1]].in_features,
-        }
 
-    def prepare(self, atoms: Atoms) -> AtomGraphs:
+    def graph(self, atoms: Atoms) -> AtomGraphs:
         """Orb's own graph; it has no slabs, so these get a vacuum wider than twice its cutoff."""
-        # the embedding has rows for all elements, trained or not
-        refuse_elements(atoms, MATERIALS_ELEMENTS, self.name)
         config = self.network.system_config
-        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        if bare.pbc.any() and not bare.pbc.all():
-            bare = Atoms(bare, cell=padded_cell(bare, 2 * config.radius), pbc=True)
+        if atoms.pbc.any():
+            atoms = periodic(atoms, 2 * config.radius)
         return ase_atoms_to_atom_graphs(
-            bare, config, output_dtype=self.dtype, graph_construction_dtype=self.dtype
+            atoms, config, output_dtype=self.dtype, graph_construction_dtype=self.dtype
         )
 
     def size(self, graph: AtomGraphs) -> int:

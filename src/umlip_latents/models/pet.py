@@ -12,21 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from ase import Atoms
-from metatomic.torch import (
-    AtomisticModel,
-    ModelEvaluationOptions,
-    ModelOutput,
-    System,
-    systems_to_torch,
-)
+from metatomic import torch as metatomic
 from metatrain.utils.io import load_model
 from vesin.metatomic import neighbor_lists_for_model
 
 from ..resources import fetch
-from .base import refuse_elements, weights_fingerprint
+from .base import Adapter
 
 
-class PetModel:
+class PetModel(Adapter):
     """Latent features of a metatomic model that offers them as outputs.
 
     Parameters
@@ -39,42 +33,34 @@ class PetModel:
         What the last layer predicts: ``energy``, or ``dos`` for PET-MAD-DOS.
     """
 
-    def __init__(self, network: AtomisticModel, name: str, target: str = "energy") -> None:
-        self.name = name
-        self.network = network.eval()
-        self.fingerprint = weights_fingerprint(network)
+    def __init__(
+        self, network: metatomic.AtomisticModel, name: str, target: str = "energy"
+    ) -> None:
         capabilities = network.capabilities()
-        self.species = np.array(capabilities.atomic_types)
+        super().__init__(network, name, capabilities.atomic_types)
         self.dtype = getattr(torch, capabilities.dtype)
         self.neighbour_lists = neighbor_lists_for_model("angstrom", network, skin=0.0)
-        self.outputs = {
-            "backbone": "feature",
-            "last": f"mtt::aux::{target}_last_layer_features",
-        }
-        self.options = ModelEvaluationOptions(
-            length_unit="angstrom",
-            outputs={output: ModelOutput(sample_kind="atom") for output in self.outputs.values()},
+        self.outputs = {"backbone": "feature", "last": f"mtt::aux::{target}_last_layer_features"}
+        of_atoms = metatomic.ModelOutput(sample_kind="atom")
+        self.options = metatomic.ModelEvaluationOptions(
+            length_unit="angstrom", outputs=dict.fromkeys(self.outputs.values(), of_atoms)
         )
-        probe = self.prepare(Atoms(self.species[:1].repeat(2), [(0, 0, 0), (0, 0, 1)]))
-        self.widths = {layer: x.shape[1] for layer, x in self.features([probe]).items()}
 
-    def prepare(self, atoms: Atoms) -> System:
+    def graph(self, atoms: Atoms) -> metatomic.System:
         """A metatomic system with the neighbour lists that the model asks for."""
-        refuse_elements(atoms, self.species, self.name)
-        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         # directions without periodicity have no cell vector in metatomic
-        bare.cell[~bare.pbc] = 0
-        system = systems_to_torch(bare, dtype=self.dtype)
+        atoms.cell[~atoms.pbc] = 0
+        system = metatomic.systems_to_torch(atoms, dtype=self.dtype)
         for neighbour_list in self.neighbour_lists:
             neighbour_list.add_neighbor_list(system)
         return system
 
-    def size(self, graph: System) -> int:
+    def size(self, graph: metatomic.System) -> int:
         """Directed edges."""
         lists = graph.known_neighbor_lists()
         return sum(len(graph.get_neighbor_list(options)) for options in lists)
 
-    def features(self, graphs: Sequence[System]) -> dict[str, np.ndarray]:
+    def features(self, graphs: Sequence[metatomic.System]) -> dict[str, np.ndarray]:
         """Ask for both outputs in one evaluation; without `energy` nothing else is computed."""
         with torch.no_grad():
             found = self.network(list(graphs), self.options, check_consistency=False)

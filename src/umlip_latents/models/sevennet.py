@@ -16,11 +16,11 @@ from sevenn.nn.sequential import AtomGraphSequential
 from sevenn.train.dataload import unlabeled_atoms_to_graph
 from torch_geometric.data import Batch
 
-from ..resources import check
-from .base import padded_cell, recorded, refuse_elements, weights_fingerprint
+from ..resources import verified
+from .base import Adapter, periodic, recorded
 
 
-class SevenNetModel:
+class SevenNetModel(Adapter):
     """Latent features of a SevenNet, on the energy path only.
 
     An isolated atom is accepted, as SevenNet itself does: its messages are zero and its features
@@ -39,10 +39,8 @@ class SevenNetModel:
     def __init__(self, network: AtomGraphSequential, name: str, modal: str | None = None) -> None:
         network.delete_module_by_key("force_output")
         network.set_is_batch_data(True)
-        self.name = name
-        self.network = network.eval()
+        super().__init__(network, name, list(network.type_map))
         self.modal = modal
-        self.fingerprint = weights_fingerprint(network)
         self.dtype = next(network.parameters()).dtype
         self.inputs = {"last": network.reduce_hidden_to_energy.linear}
         gates = [m.gate for key, m in network.named_children() if key.endswith("equivariant_gate")]
@@ -50,21 +48,14 @@ class SevenNetModel:
         self.scalars = {
             name: n_leading_scalars(gate.irreps_out) for name, gate in self.outputs.items()
         }
-        self.widths = {
-            "backbone": self.scalars[f"interaction-{len(gates)}"],
-            "last": network.reduce_hidden_to_energy.linear.irreps_in.dim,
-            **self.scalars,
-        }
 
-    def prepare(self, atoms: Atoms) -> AtomGraphData:
+    def graph(self, atoms: Atoms) -> AtomGraphData:
         """SevenNet's own graph. A cell that is not periodic all around gets vacuum instead.
 
         SevenNet's own replacement of the cell vectors of a slab assumes the slab to lie flat.
         """
-        refuse_elements(atoms, np.array(list(self.network.type_map)), self.name)
-        cell = padded_cell(atoms, 2 * self.network.cutoff)
-        bare = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
-        arrays = unlabeled_atoms_to_graph(bare, self.network.cutoff)
+        cutoff = self.network.cutoff
+        arrays = unlabeled_atoms_to_graph(periodic(atoms, 2 * cutoff), cutoff)
         vectors = torch.from_numpy(arrays["edge_vec"]).to(self.dtype)
         graph = AtomGraphData.from_numpy_dict(arrays)
         graph.edge_vec = vectors
@@ -81,11 +72,8 @@ class SevenNetModel:
         with torch.no_grad(), recorded(self.inputs, self.outputs) as found:
             self.network(Batch.from_data_list(list(graphs)))
         layers = {name: found[name][:, :n].cpu().numpy() for name, n in self.scalars.items()}
-        return {
-            "backbone": layers[f"interaction-{len(layers)}"],
-            "last": found["last"].cpu().numpy(),
-            **layers,
-        }
+        backbone, last = layers[f"interaction-{len(layers)}"], found["last"].cpu().numpy()
+        return {"backbone": backbone, "last": last, **layers}
 
 
 def n_leading_scalars(irreps: Irreps) -> int:
@@ -99,5 +87,5 @@ def n_leading_scalars(irreps: Irreps) -> int:
 def load(name: str, entry: dict) -> SevenNetModel:
     """A checkpoint of the sevenn package, pickled there and checked before it is read."""
     path = Path(sevenn.__file__).parent / "pretrained_potentials" / entry["file"]
-    network = SevenNetCheckpoint(check(path, entry["sha256"])).build_model()
+    network = SevenNetCheckpoint(verified(path, entry["sha256"])).build_model()
     return SevenNetModel(network, name, entry.get("modal"))

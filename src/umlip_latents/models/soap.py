@@ -23,7 +23,7 @@ from ase import Atoms
 from ase.data import covalent_radii
 from dscribe.descriptors import SOAP
 
-from .base import LAYERS, estimated_edges, padded_cell, refuse_elements
+from .base import LAYERS, Adapter, estimated_edges, periodic
 
 SUPPORTED = np.arange(1, 97)  # the elements that have a covalent radius
 WEIGHTS = {
@@ -42,7 +42,7 @@ HYPERPARAMETERS = {
 }
 
 
-class SoapModel:
+class SoapModel(Adapter):
     """Power spectra behind the interface of a model: backbone and last layer are the same.
 
     Parameters
@@ -52,7 +52,7 @@ class SoapModel:
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name, self.elements = name, SUPPORTED  # and no network
         definition = [HYPERPARAMETERS, {k: w.tolist() for k, w in WEIGHTS.items()}]
         text = json.dumps([version("dscribe"), *definition])
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
@@ -69,18 +69,14 @@ class SoapModel:
             )
             for w in WEIGHTS.values()
         ]
-        width = sum(s.get_number_of_features() for s in self.spectra)
-        self.widths = dict.fromkeys(LAYERS, width)
 
-    def prepare(self, atoms: Atoms) -> Atoms:
+    def graph(self, atoms: Atoms) -> Atoms:
         """The structure in a cell with vacuum where it is not periodic."""
-        refuse_elements(atoms, SUPPORTED, self.name)
-        cell = padded_cell(atoms, 2 * CUTOFF)
-        return Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
+        return periodic(atoms, 2 * CUTOFF)
 
     def size(self, graph: Atoms) -> int:
         """Edges, estimated from the density."""
-        return estimated_edges(graph, graph.cell.array, CUTOFF)
+        return estimated_edges(graph, CUTOFF)
 
     def features(self, graphs: Sequence[Atoms]) -> dict[str, np.ndarray]:
         """The three spectra of every atom, side by side."""

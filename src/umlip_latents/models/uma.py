@@ -17,13 +17,7 @@ from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_ba
 from fairchem.core.models.base import HydraModel
 from fairchem.core.units.mlip_unit import InferenceSettings
 
-from .base import (
-    estimated_edges,
-    padded_cell,
-    recorded,
-    refuse_elements,
-    weights_fingerprint,
-)
+from .base import Adapter, estimated_edges, periodic, recorded
 
 # one model for structures of any composition, in single precision, and nothing but the energy
 SETTINGS = InferenceSettings(
@@ -31,7 +25,7 @@ SETTINGS = InferenceSettings(
 )
 
 
-class UmaModel:
+class UmaModel(Adapter):
     """Latent features of a fairchem model with an eSCN-MD backbone, on the energy path only.
 
     Parameters
@@ -45,42 +39,34 @@ class UmaModel:
     """
 
     def __init__(self, network: HydraModel, task: str, name: str) -> None:
-        self.name = name
+        super().__init__(network, name, known_elements(network, task))
         self.task = task
-        self.network = network.eval()
-        mark = f"{weights_fingerprint(network)} {task}"
+        mark = f"{self.fingerprint} {task}"
         self.fingerprint = hashlib.sha256(mark.encode()).hexdigest()
         self.dtype = next(network.parameters()).dtype
         self.backbone = network.backbone
-        self.species = known_elements(network, task)
         gradients = self.backbone.regress_config
         gradients.forces = gradients.stress = gradients.hessian = False
         heads = network.output_heads.modules()
         readout = next(head.energy_block for head in heads if hasattr(head, "energy_block"))
         self.last_map = [m for m in readout.modules() if hasattr(m, "in_features")][-1]
-        self.widths = {
-            "backbone": self.backbone.sphere_channels,
-            "last": self.last_map.in_features,
-        }
 
-    def prepare(self, atoms: Atoms) -> AtomicData:
+    def graph(self, atoms: Atoms) -> AtomicData:
         """Positions and cell, with vacuum where a structure is not periodic; neutral, spin paired.
 
         The edges are found by the network itself.
         """
-        refuse_elements(atoms, self.species, self.name)
-        cell = padded_cell(atoms, 2 * self.backbone.cutoff)
-        bare = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
+        boxed = periodic(atoms, 2 * self.backbone.cutoff)
         # what fairchem's calculator takes where nothing is said: the multiplicity counts for omol
-        bare.info = {"charge": 0, "spin": 1 if self.task == "omol" else 0}
+        boxed.info = {"charge": 0, "spin": 1 if self.task == "omol" else 0}
         return AtomicData.from_ase(
-            bare, task_name=self.task, r_data_keys=["charge", "spin"], target_dtype=self.dtype
+            boxed, task_name=self.task, r_data_keys=["charge", "spin"], target_dtype=self.dtype
         )
 
     def size(self, graph: AtomicData) -> int:
         """Directed edges, estimated from the density."""
-        atoms = Atoms(graph.atomic_numbers.numpy())
-        return estimated_edges(atoms, graph.cell[0].numpy(), self.backbone.cutoff)
+        atoms = Atoms(graph.atomic_numbers.numpy(), cell=graph.cell[0].numpy())
+        return estimated_edges(atoms, self.backbone.cutoff)
 
     def features(self, graphs: Sequence[AtomicData]) -> dict[str, np.ndarray]:
         """Read both layers off one forward pass."""

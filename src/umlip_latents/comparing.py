@@ -1,0 +1,242 @@
+"""The one comparing call: reconstruction errors of all pairs, over splits, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+from ase.symbols import symbols2numbers
+
+from .comparison import MEAN_OF, Comparison
+from .extraction import Features, common_structures
+from .factors import check_spread
+from .reconstruction import (
+    METRICS,
+    of_known_elements,
+    pointwise_errors,
+    subtract_element_means,
+)
+from .regression import Regularization
+from .resources import InputError
+from .splits import WAYS, chemical_systems, split_atoms
+
+
+def compare(
+    features: Mapping[str, Features],
+    *,
+    metrics: Sequence[str] = ("gfre",),
+    by: str = "structure",
+    groups: Sequence | None = None,
+    n_test: int | None = None,
+    n_test_local: int | None = None,
+    train_share: float = 1.0,
+    n_splits: int = 1,
+    seed: int = 0,
+    within_element: bool = False,
+    elements: Sequence[str] | None = None,
+    folds: str | None = None,
+    baselines: Sequence[str] = (),
+    regularization: Regularization | None = None,
+    n_local_points: int | None = None,
+    n_bootstrap: int = 200,
+    device: str = "cpu",
+    progress: bool = False,
+) -> Comparison:
+    """Reconstruction errors of all ordered pairs of features, over splits, with intervals.
+
+    Parameters
+    ----------
+    features
+        Features of the same structures by name; those structures are compared that all have.
+    metrics
+        ``"gfre"``, ``"lfre"`` or both.
+    by
+        What is held out: whole structures (``"structure"``), all structures of a set of elements
+        (``"system"``), or single atoms (``"atom"``), whose siblings then leak into the training.
+    groups
+        A label for every input structure: those of one label, such as a trajectory, are held out
+        together.
+    n_test
+        Test atoms of a split; by default a quarter of all, at most 1000.
+    n_test_local
+        Of these, how many the LFRE takes; by default all.
+    train_share
+        Of the groups that are not held out, the share that is trained on: for learning curves. A
+        smaller share is part of a larger one.
+    n_splits, seed
+        Number of random splits, and the seed of the first.
+    within_element
+        Take each element's mean over the training atoms off all features, and test on atoms of
+        elements with at least 10 training atoms. Features that then do not vary are left out.
+    elements
+        Symbols: test on atoms of these elements only.
+    folds
+        ``"group"``: the folds that choose the regularisation keep together what the split does;
+        ``"atom"``: those of `skmatter.metrics`. By default they follow the split.
+    baselines
+        Names that stand apart: yardsticks, not models.
+    regularization, n_local_points, device, progress
+        As in `reconstruction_matrix`.
+    n_bootstrap
+        Resamples of the intervals; 0 for none.
+
+    Returns
+    -------
+    Comparison
+        Matrices, tables, intervals, a heat map.
+
+    Raises
+    ------
+    InputError
+        Features of different structures, fewer than two that vary, an unknown word, or a split
+        that leaves too little on either side.
+
+    Examples
+    --------
+    >>> from umlip_latents import Features
+    >>> rng = np.random.default_rng(0)
+    >>> n_atoms, x = np.full(60, 5), rng.normal(size=(300, 3))
+    >>> def model(features):
+    ...     return Features(features, n_atoms, np.full(300, 14), np.arange(60))
+    >>> found = compare({"all": model(x), "one": model(x[:, :1])}, n_splits=3)
+    >>> found.matrix("gfre").round(1).loc["all"].tolist()
+    [0.0, 0.0]
+    >>> found.table.columns.tolist()
+    ['metric', 'source', 'target', 'error', 'low', 'high', 'neighbours']
+    """
+    if by not in WAYS or folds not in (None, "atom", "group"):
+        raise InputError(f"split by {by}, folds by {folds}: {', '.join(WAYS)}, and atom or group.")
+    unknown = [m for m in metrics if m not in METRICS]
+    if unknown:
+        raise InputError(f"{unknown[0]}: no such metric, only {' and '.join(METRICS)}.")
+    if len(features) < 2:
+        raise InputError("A comparison needs at least two sets of features.")
+    found = dict(zip(features, common_structures(list(features.values())), strict=True))
+    one = next(iter(found.values()))
+    if any(not np.array_equal(f.numbers, one.numbers) for f in found.values()):
+        raise InputError("The features do not describe the same structures.")
+    owner = owners(one, by, groups)
+    seeds = tuple(range(seed, seed + n_splits))
+    splits = drawn_splits(one, owner, by, n_test, seeds)
+    if not 0 < train_share <= 1:
+        raise InputError(f"train_share {train_share}: must lie between 0 and 1.")
+    if train_share < 1:
+        splits = [
+            (shared(train, owner, train_share, s), test)
+            for s, (train, test) in zip(seeds, splits, strict=True)
+        ]
+    if within_element:
+        splits = [(train, of_known_elements(one.numbers, train, test)) for train, test in splits]
+    if elements is not None:
+        wanted = np.isin(one.numbers, symbols2numbers(list(elements)))
+        splits = [(train, test[wanted[test]]) for train, test in splits]
+    if min(len(test) for _, test in splits) == 0:
+        raise InputError("A split leaves no test atom of an element with enough training atoms.")
+    tables = {
+        n: f.features for n, f in sorted(found.items(), key=lambda item: item[0] in baselines)
+    }
+
+    def seen(name: str, train: np.ndarray) -> np.ndarray:
+        x = tables[name]
+        return subtract_element_means(x, one.numbers, train) if within_element else x
+
+    left_out: dict[str, str] = {}
+    for name, (train, _) in product(tables, splits):
+        if why := constant(seen(name, train)[train], name):
+            left_out[name] = why
+    names = tuple(name for name in tables if name not in left_out)
+    if len(names) < 2:
+        raise InputError(" ".join(["Two sets of features are needed.", *left_out.values()]))
+    folds = folds or ("atom" if by == "atom" else "group")
+    options = {
+        "groups": owner if folds == "group" else None,
+        "regularization": regularization,
+        "n_local_points": n_local_points,
+        "device": device,
+        "progress": progress,
+    }
+    squares: dict[str, list[np.ndarray]] = {}
+    counts: dict[str, list[np.ndarray]] = {}
+    for train, test in splits:
+        chosen = {name: seen(name, train) for name in names}
+        for metric in metrics:
+            part = test if metric == "gfre" else thinned(test, n_test_local)
+            pointwise = pointwise_errors(chosen, train, part, metric, **options)
+            for kind, errors in ((metric, pointwise.errors), (MEAN_OF, pointwise.neighbours)):
+                if errors:
+                    sums, sizes = by_group(errors, names, owner[part])
+                    squares.setdefault(kind, []).append(sums)
+                    counts.setdefault(kind, []).append(sizes)
+    return Comparison(
+        names=names,
+        metrics=tuple(metrics),
+        by=by,
+        folds=folds,
+        within_element=within_element,
+        baselines=tuple(name for name in names if name in baselines),
+        seeds=seeds,
+        n_bootstrap=n_bootstrap,
+        structures=one.kept,
+        dropped={i: why for f in features.values() for i, why in f.dropped.items()},
+        left_out=left_out,
+        n_train=[len(train) for train, _ in splits],
+        n_test=[len(test) for _, test in splits],
+        squares=squares,
+        counts=counts,
+    )
+
+
+def owners(one: Features, by: str, groups: Sequence | None) -> np.ndarray:
+    """(n_atoms,) what each atom is held out with: a structure, a system, or a label of `groups`."""
+    labels = one.kept
+    if groups is not None:
+        if len(groups) <= one.kept.max():
+            raise InputError(f"{len(groups)} groups do not label all input structures.")
+        labels = np.asarray(groups)[one.kept]
+    elif by == "system":
+        labels = chemical_systems(one.numbers, one.n_atoms)
+    return np.repeat(np.unique(labels, return_inverse=True)[1].reshape(-1), one.n_atoms)
+
+
+def drawn_splits(
+    one: Features, owner: np.ndarray, by: str, n_test: int | None, seeds: Sequence[int]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Training and test atoms for each seed."""
+    if n_test is None:
+        n_test = max(1, min(1000, len(owner) // 4))
+    starts = np.cumsum(one.n_atoms) - one.n_atoms
+    way = "atom" if by == "atom" else "structure"
+    return [
+        split_atoms(one.n_atoms, n_test, by=way, groups=owner[starts], seed=seed) for seed in seeds
+    ]
+
+
+def shared(train: np.ndarray, owner: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """The training atoms of a share of their groups."""
+    groups = np.random.default_rng(seed).permutation(np.unique(owner[train]))
+    return train[np.isin(owner[train], groups[: max(2, round(share * len(groups)))])]
+
+
+def constant(features: np.ndarray, name: str) -> str:
+    """A sentence if the features do not vary, nothing if they do."""
+    x = np.asarray(features, dtype=np.float64)
+    try:
+        check_spread(np.sqrt(x.var(axis=0).sum()), np.abs(x.mean(axis=0)).max(), name)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def thinned(test: np.ndarray, n: int | None) -> np.ndarray:
+    """About n of the test atoms, evenly taken."""
+    return test[:: max(1, len(test) // (n or len(test)))]
+
+
+def by_group(
+    errors: Mapping[tuple[str, str], np.ndarray], names: Sequence[str], owner: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n_groups, n, n) sums of the squared errors of each group of test atoms, and their number."""
+    group = np.unique(owner, return_inverse=True)[1].reshape(-1)
+    sums = [[np.bincount(group, np.square(errors[s, t])) for t in names] for s in names]
+    return np.moveaxis(np.array(sums), 2, 0), np.bincount(group)

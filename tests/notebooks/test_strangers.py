@@ -1,0 +1,151 @@
+"""Every notebook on parameters that nobody had in mind when it was written."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import nbformat
+import numpy as np
+import papermill
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import write
+
+from umlip_latents.book import ROOT
+
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+OWN = "my_model.py:SymmetryFunctions"
+# small, where a notebook has the parameter
+SMALL = {
+    "n_splits": 1,
+    "n_test_local": 12,
+    "max_order": 3,
+    "epochs": 1,
+    "bespoke_epochs": 1,
+    "n_training": 4,
+    "n_target_test": 3,
+    "n_held_out": 8,
+    "sweep_sizes": [],
+    "sweep_rates": [],
+    "targets": [],
+    "natural": [],
+    "aspects": ["loss"],
+    "neighbours": [8, 16],
+}
+
+
+def rattled(parents: list[Atoms], n: int) -> list[Atoms]:
+    """Strained and rattled copies, one parent after the other, without labels."""
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(n):
+        atoms = parents[i % len(parents)].copy()
+        strain = np.eye(3) + rng.normal(0, 0.02, (3, 3))
+        atoms.set_cell(atoms.cell @ strain, scale_atoms=True)
+        atoms.positions += rng.normal(0, 0.08, atoms.positions.shape)
+        found.append(atoms)
+    return found
+
+
+def one_element() -> list[Atoms]:
+    return rattled([bulk("Cu", cubic=True), bulk("Cu", cubic=True).repeat((2, 1, 1))], 20)
+
+
+def large_cells() -> list[Atoms]:
+    salt = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    ceramic = bulk("MgO", "rocksalt", a=4.21, cubic=True)
+    return rattled([salt.repeat((2, 1, 1)), bulk("Si", cubic=True).repeat((3, 1, 1)),
+                    ceramic.repeat((1, 1, 3))], 14)  # fmt: skip
+
+
+def molecules() -> list[Atoms]:
+    names = ("H2O", "CH4", "NH3", "CH3CH2OH", "C2H4", "CO2", "HCN", "C6H6", "CH3OH", "C2H6")
+    return rattled([molecule(name) for name in names], 20)
+
+
+SETS = {
+    "one model and no baseline": (large_cells, ["book-mace-base-s0"], []),
+    "one element": (one_element, ["book-mace-base-s0"], ["element"]),
+    "large cells": (large_cells, ["chgnet-0.3.0", OWN], ["element"]),
+    "molecules without a cell": (molecules, ["book-mace-base-s0", "book-mace-base-s1"], []),
+    "a model of one's own": (molecules, ["element", OWN], []),
+    "a baseline that cannot be had": (
+        one_element,
+        ["book-mace-base-s0", OWN],
+        ["mace-mp-0a-small"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Every notebook with every set of parameters, as many at a time as there are cores."""
+    folder = tmp_path_factory.mktemp("strangers")
+
+    def run(case: tuple[str, str]) -> list[str] | Exception:
+        name, notebook = case
+        make, models, baselines = SETS[name]
+        work = folder / name.replace(" ", "-")
+        work.mkdir(exist_ok=True)
+        structures = work / f"{notebook}.extxyz"
+        write(structures, make())
+        source = ROOT / "notebooks" / f"{notebook}.ipynb"
+        parameters = {
+            **SMALL,
+            "dataset": str(structures),
+            "models": models,
+            "baselines": baselines,
+            "store": str(work / "features"),
+            "results": str(work / "results"),
+        }
+        known = papermill.inspect_notebook(str(source))
+        try:
+            done = papermill.execute_notebook(
+                source,
+                work / f"{notebook}.ipynb",
+                parameters={k: v for k, v in parameters.items() if k in known},
+                cwd=source.parent,
+                kernel_name="python3",
+                progress_bar=False,
+            )
+        except papermill.PapermillExecutionError as error:
+            return error
+        return nbformat.reads(nbformat.writes(done), 4)
+
+    cases = [(name, notebook) for name in SETS for notebook in NOTEBOOKS]
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return dict(zip(cases, pool.map(run, cases), strict=True))
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+@pytest.mark.parametrize("name", SETS)
+def test_a_notebook_runs_on_a_strangers_parameters(runs, name, notebook):
+    found = runs[name, notebook]
+    assert not isinstance(found, Exception), str(found)[-2000:]
+    text = " ".join(
+        output["data"]["text/markdown"]
+        for cell in found.cells
+        for output in cell.get("outputs", [])
+        if "text/markdown" in output.get("data", {})
+    )
+    assert "nan" not in text.lower().split()
+    if notebook != "05_controlled_training":  # which studies models of its own
+        assert (
+            SETS[name][1][0].rpartition(":")[2][:9].lower() in text.lower().replace("_", "-")
+            or text
+        )
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_what_cannot_be_had_is_named(runs, notebook):
+    found = runs["a baseline that cannot be had", notebook]
+    if "baselines" in papermill.inspect_notebook(str(ROOT / "notebooks" / f"{notebook}.ipynb")):
+        assert "mace-mp-0a-small" in nbformat.writes(found)
