@@ -17,7 +17,8 @@ from tabulate import tabulate
 
 from . import environments as pythons
 from .cumulants import cumulant_features
-from .extraction import Features, extract_features, save_npz
+from .extraction import extract_features
+from .features import Features, save_npz
 from .models.catalog import list_models, load_model
 from .provenance import provenance
 from .resources import InputError, sha256
