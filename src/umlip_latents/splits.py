@@ -121,18 +121,17 @@ def split_structures(
     left = np.zeros(120, dtype=int)
     for atoms in structures:
         left[np.unique(atoms.numbers)] += 1
-    parts: list[list[int]] = [[] for _ in sizes]
-    rest: list[int] = []
+    limits = (*sizes, len(structures))
+    parts: list[list[int]] = [[] for _ in limits]
     for index in np.random.default_rng(seed).permutation(len(structures)):
         elements = np.unique(structures[index].numbers)
-        open_parts = (p for p, size in zip(parts, sizes, strict=True) if len(p) < size)
-        part = next(open_parts, None)
-        if part is not None and (left[elements] > 1).all():
-            part.append(int(index))
+        free = next(n for n, limit in enumerate(limits) if len(parts[n]) < limit)
+        if free < len(sizes) and (left[elements] > 1).all():
             left[elements] -= 1
+            parts[free].append(index)
         else:
-            rest.append(int(index))
-    return [np.sort(np.array(part, dtype=int)) for part in (*parts, rest)]
+            parts[-1].append(index)
+    return [np.sort(np.array(part, dtype=int)) for part in parts]
 
 
 def split_by_origin(

@@ -49,11 +49,11 @@ def load_structures(source: str | Path) -> list[Atoms]:
     >>> len(structures), structures[0].info["subset"]
     (948, 'bulk')
     """
-    entry = registry("datasets").get(str(source))
+    known, path = list_datasets(), Path(source)
+    entry = known.get(str(source))
     if entry is None:
-        path = Path(source)
         if not path.is_file():
-            names = ", ".join(registry("datasets"))
+            names = ", ".join(known)
             raise InputError(f"{source}: no such file, and no data set of that name ({names}).")
     elif "path" in entry:
         path = verified(DATA / entry["path"], entry["sha256"])
@@ -92,14 +92,10 @@ def check_structure(atoms: Atoms, where: str) -> None:
 def fingerprint(structures: Sequence[Atoms]) -> str:
     """SHA-256 over numbers, positions, cells and boundary conditions."""
     digest = hashlib.sha256()
-    for atoms in structures:
-        for array in (
-            atoms.numbers.astype("<i8"),
-            atoms.positions.astype("<f8"),
-            atoms.cell.array.astype("<f8"),
-            atoms.pbc.astype("u1"),
-        ):
-            digest.update(array.tobytes())
+    for a in structures:
+        digest.update(a.numbers.astype("<i8").tobytes())
+        digest.update(np.concatenate([a.positions, a.cell.array]).astype("<f8").tobytes())
+        digest.update(a.pbc.astype("u1").tobytes())
     return digest.hexdigest()
 
 
