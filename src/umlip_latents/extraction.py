@@ -242,6 +242,11 @@ def features_by_name(
     missing : dict
         What was asked for, and a sentence that says why there are no features of it.
 
+    Raises
+    ------
+    InputError
+        There are none at all.
+
     Examples
     --------
     >>> from ase.build import bulk
@@ -258,6 +263,8 @@ def features_by_name(
             missing[str(getattr(model, "name", model))] = str(error)
         else:
             features[found.model] = found
+    if not features:
+        raise InputError(" ".join(["There are no features.", *missing.values()]))
     return features, missing
 
 
@@ -417,7 +424,15 @@ def packed(sizes: dict[int, int], budget: int) -> Iterator[list[int]]:
 
 
 def common_structures(features: Sequence[Features]) -> list[Features]:
-    """The same features on the structures that every model accepts."""
+    """The same features on the structures that every model accepts.
+
+    Examples
+    --------
+    >>> def model(kept):
+    ...     return Features(np.zeros((2, 1)), np.ones(2, int), np.ones(2, int), np.array(kept))
+    >>> [f.kept.tolist() for f in common_structures([model([0, 1]), model([1, 2])])]
+    [[1], [1]]
+    """
     kept = features[0].kept
     for other in features[1:]:
         kept = np.intersect1d(kept, other.kept)
