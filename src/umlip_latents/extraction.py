@@ -148,6 +148,11 @@ def features_by_name(
     missing : dict
         What was asked for, and a sentence that says why there are no features of it.
 
+    Raises
+    ------
+    InputError
+        There are none at all.
+
     Examples
     --------
     >>> from ase.build import bulk
@@ -164,6 +169,8 @@ def features_by_name(
             missing[str(getattr(model, "name", model))] = str(error)
         else:
             features[found.model] = found
+    if not features:
+        raise InputError(" ".join(["There are no features.", *missing.values()]))
     return features, missing
 
 
