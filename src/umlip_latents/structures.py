@@ -59,10 +59,8 @@ def load_structures(source: str | Path) -> list[Atoms]:
         path = verified(DATA / entry["path"], entry["sha256"])
     else:
         if not entry.get("sha256"):
-            raise InputError(
-                f"{source}: no verified SHA-256 is registered; download it from "
-                f"{entry['landing_page']} and pass the file's path."
-            )
+            words = f"download it from {entry['landing_page']} and pass the file's path"
+            raise InputError(f"{source}: no verified SHA-256 is registered; {words}.")
         path = fetch(entry["file"], entry["url"], entry["sha256"])
     try:
         structures = read(path, index=":")
