@@ -10,7 +10,7 @@ import pytest
 import torch
 from ase import Atoms
 
-from umlip_latents import environments, extract_features, list_models, load_model
+from umlip_latents import distributed, environments, extract_features, list_models, load_model
 from umlip_latents.cli import main
 from umlip_latents.environments import (
     READY,
@@ -174,7 +174,7 @@ def test_a_crash_there_is_one_sentence(remote, crystals, tiny, monkeypatch):
 
 def test_a_scheduler_cannot_run_another_environment(remote, crystals, tmp_path):
     with pytest.raises(InputError, match="not by a scheduler"):
-        extract_features(crystals, remote, store=tmp_path, scheduler="tcp://127.0.0.1:1")
+        distributed.extract_features("tcp://127.0.0.1:1", crystals, remote, store=tmp_path)
 
 
 def test_a_model_of_another_environment_is_named_without_making_it(tmp_path, monkeypatch):
