@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from .extraction import Features, common_structures
+from .features import Features, common_structures
 
 
 def about(

@@ -9,7 +9,7 @@ import numpy as np
 from ase.symbols import symbols2numbers
 
 from .comparison import MEAN_OF, Comparison
-from .extraction import Features, common_structures
+from .features import Features, common_structures
 from .factors import check_spread
 from .reconstruction import (
     METRICS,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from .models.base import Course, Hyperparameters, LatentModel, TrainableModel, weights_file
+from .models.base import Course, LatentModel, TrainableModel, weights_file
 from .resources import InputError, written_whole
 from .structures import labels_fingerprint
 from .training import element_counts, prediction_errors
@@ -119,6 +119,16 @@ def fine_tune(
     InputError
         Another family, an unknown protocol, no epochs, structures without labels, or replay
         without a MACE.
+
+    Examples
+    --------
+    >>> from umlip_latents import load_model, load_structures
+    >>> from umlip_latents.splits import split_by_origin
+    >>> parts = split_by_origin(load_structures("li3ps4-gfn1"), 8, 4)
+    >>> model = load_model("chgnet-0.3.0")
+    >>> run = fine_tune(model, *parts, "bespoke", cache="runs", epochs=5)  # doctest: +SKIP
+    >>> run.history["force"].tolist()  # doctest: +SKIP
+    [...]
     """
     if not isinstance(pretrained, TrainableModel):
         raise InputError(f"{pretrained.name}: only a CHGNet or a MACE can be fine-tuned.")
@@ -128,14 +138,15 @@ def fine_tune(
         raise InputError("Fine-tuning needs an epoch, a training and a test structure at least.")
     if (protocol == REPLAY) != bool(len(replay)) or (len(replay) and not pretrained.replays):
         raise InputError("Multi-head replay needs a MACE and structures for replay.")
-    hyperparameters = Hyperparameters(epochs, learning_rate, batch_size, seed)
+    settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    settings["seed"] = seed
     recipe = {
         "protocol": protocol,
         "pretrained": pretrained.fingerprint,
         "training": labels_fingerprint(training, "training"),
         "test": labels_fingerprint(test, "test"),
         "replay": labels_fingerprint(replay, "replay"),
-        **hyperparameters._asdict(),
+        **settings,
     }
     text = json.dumps(recipe, indent=1)
     folder = Path(cache) / f"{protocol}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -145,7 +156,7 @@ def fine_tune(
         (folder / "recipe.json").write_text(text + "\n")
         first = sum(errors_file(folder, epoch).is_file() for epoch in range(epochs))
         shift = alignment(run.start, training)
-        course = Course(training, replay, shift, hyperparameters, folder, first)
+        course = Course(training, replay, shift, folder, first, **settings)
         for epoch, model in run.start.train_on(course):
             record(run, epoch, model, test)
     return run
