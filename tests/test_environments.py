@@ -10,7 +10,7 @@ import pytest
 import torch
 from ase import Atoms
 
-from umlip_latents import distributed, environments, extract_features, list_models, load_model
+from umlip_latents import environments, extract_features, list_models, load_model
 from umlip_latents.cli import main
 from umlip_latents.environments import (
     READY,
