@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -101,8 +102,8 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
     own = re.fullmatch(r"(.+\.py):(\w+)", name)
     path = Path(own[1] if own else name)
     if not path.is_file():
-        names = ", ".join(list_models())
-        raise InputError(f"{path}: no such file, and no model of that name ({names}).")
+        near = get_close_matches(name, list_models(), 3) or ["`umlip-latents models` lists them"]
+        raise InputError(f"{path}: no such file, and no model of that name ({', '.join(near)}).")
     try:
         return own_model(path, own[2]) if own else from_file(path, trust)
     except InputError:
