@@ -81,7 +81,7 @@ def test_tables_of_the_pages():
 def test_a_matrix_quotes_the_median_of_the_splits_and_no_diagonal():
     errors = {("p", "q"): (0.1, 0.2, 9.0), ("q", "p"): (0.3, 0.4, 0.5), ("p", "p"): (0, 0, 0)}
     rows = [(*pair, "gfre", v) for pair, values in errors.items() for v in values]
-    table = pd.DataFrame(rows, columns=["source", "target", "metric", "value"])
+    table = pd.DataFrame(rows, columns=["source", "target", "metric", "error"])
     lines = square_tables(table, "{0}", ["metric"]).splitlines()
     assert lines[0] == "**GFRE**"
     assert [line.replace(" ", "") for line in lines[4:]] == ["|p|-|0.20|", "|q|0.40|-|"]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
+from .comparison import Estimate
 from .features import Features, common_structures
 
 
@@ -78,3 +79,15 @@ def span(values: Mapping[str, float], form: str = ".2f") -> str:
     if low == high:
         return f"{found[low]:{form}} ({low if len(found) == 1 else 'each'})"
     return f"{found[low]:{form}} ({low}) to {found[high]:{form}} ({high})"
+
+
+def estimates(values: Mapping[str, Estimate]) -> str:
+    """Numbers with their intervals, each after what it is of; NaN, where nothing was, is left out.
+
+    Examples
+    --------
+    >>> nothing = Estimate(float("nan"))
+    >>> estimates({"A to B": Estimate(0.5, 0.41, 0.62), "A to A": nothing, "B to A": Estimate(0.7)})
+    'A to B 0.50 [0.41, 0.62], B to A 0.70'
+    """
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value.value >= 0)

@@ -10,24 +10,30 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from .resources import InputError, written_whole
 
 # Okabe and Ito's colour-blind safe palette without its black and yellow, which vanish on dark or
 # light pages
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999", "#882255")
+GUIDE = {"color": "0.5", "linestyle": "--", "linewidth": 1}  # lines to compare with
 
 
 def use_style() -> None:
-    """One look for all figures: an opaque light ground, so that they read in a dark theme too."""
-    sns.set_theme(
-        context="notebook",
-        style="whitegrid",
-        palette=PALETTE,
-        rc={"figure.dpi": 110, "savefig.facecolor": "white", "figure.constrained_layout.use": True},
-    )
+    """One look for all figures: an opaque light ground, so that they read in a dark theme too.
+
+    Examples
+    --------
+    >>> use_style()
+    >>> plt.rcParams["savefig.facecolor"]
+    'white'
+    """
+    rc = {"figure.dpi": 110, "savefig.facecolor": "white", "figure.constrained_layout.use": True}
+    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, rc=rc)
 
 
 def finished(figure: Figure) -> Figure:
@@ -36,8 +42,45 @@ def finished(figure: Figure) -> Figure:
     return figure
 
 
+def labelled(axis: Axes, **labels: str) -> Figure:
+    """A figure whose axis gets its labels, and its legend, if it has one, room beside it."""
+    axis.set(**labels)
+    if axis.get_legend():
+        sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
+    return finished(axis.figure)
+
+
+def plain_numbers(*directions: Axis) -> None:
+    """Logarithmic axes with ticks such as 0.5 and 2, not powers of ten alone."""
+    for axis in directions:
+        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, its text as text, in the format that the file's ending names."""
+    """Write a figure, its text as text, in the format that the file's ending names.
+
+    Parameters
+    ----------
+    figure
+        Any.
+    path
+        Ends in ``.svg``, ``.pdf``, ``.png`` or whatever else matplotlib writes.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written, or its ending names no format.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_figure(finished(plt.figure()), Path(folder, "empty.svg"))
+    ...     Path(folder, "empty.svg").read_text()[:5]
+    '<?xml'
+    """
     try:
         with plt.rc_context({"svg.fonttype": "none"}), written_whole(path) as temporary:
             figure.savefig(temporary)
@@ -53,6 +96,8 @@ def error_heat_maps(
 ) -> Figure:
     """Reconstruction errors, one panel per metric: row = source, column = target.
 
+    Errors above 1 are black. Up to 14 names, each cell carries its number.
+
     Parameters
     ----------
     matrices
@@ -61,37 +106,44 @@ def error_heat_maps(
         Title to booleans: entries that do not beat their own baseline get an asterisk.
     n_models
         The names after so many are baselines, set apart by a line.
+
+    Examples
+    --------
+    >>> matrix = pd.DataFrame([[0.0, 1.2], [0.4, 0.0]], ["a", "b"], ["a", "b"])
+    >>> figure = error_heat_maps({"GFRE": matrix}, marked={"GFRE": matrix > 1})
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['0.00', '1.20*', '0.40', '0.00']
     """
     n = max(len(m) for m in matrices.values())
-    readable = n <= 14  # numbers in the cells
+    readable = n <= 14
     width, height = (3.0 + 0.62 * n, 1.8 + 0.55 * n) if readable else (11, 9.5)
     columns = 1 if n > 4 else len(matrices)
     rows = len(matrices) // columns
     figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows))
+    colours = sns.color_palette("viridis_r", as_cmap=True).with_extremes(over="black")
     for axis, (title, matrix) in zip(np.ravel(axes), matrices.items(), strict=True):
         stars = marked.get(title, matrix < -np.inf)
-        text = matrix.map("{:.2f}".format) + stars.map({True: "*", False: ""}.get)
-        over = (matrix > 1).any(axis=None)
+        text = stars.map({True: "*", False: ""}.get)
+        notes = ["* not below the mean of the same neighbours"] if stars.any(axis=None) else []
+        bar = {"label": "reconstruction error", "shrink": 0.8}
+        if (matrix > 1).any(axis=None):
+            notes.append("black: above 1")
+            bar["extend"] = "max"
         sns.heatmap(
             matrix,
             ax=axis,
             vmin=0,
             vmax=1,
-            cmap="viridis_r",
-            annot=text if readable else False,
+            cmap=colours,
+            annot=matrix.map("{:.2f}".format) + text if readable else text,
             fmt="",
             annot_kws={"size": 8},
             square=True,
-            cbar_kws={
-                "label": "reconstruction error",
-                "shrink": 0.8,
-                "extend": "max" if over else "neither",
-            },
+            cbar_kws=bar,
             xticklabels=True,
             yticklabels=True,
         )
-        note = "\n* not below the mean of the same neighbours" if stars.any(axis=None) else ""
-        axis.set(title=title, xlabel=f"target{note}", ylabel="source")
+        axis.set(title=title, xlabel="\n".join(["target", *notes]), ylabel="source")
         axis.tick_params(axis="x", rotation=90)
         axis.tick_params(axis="y", rotation=0)
         if n_models and n_models < len(matrix):
@@ -103,14 +155,28 @@ def error_heat_maps(
 def grouped_bars(
     table: pd.DataFrame, x: str, y: str, hue: str | None, *, xlabel: str, ylabel: str
 ) -> Figure:
-    """Bars of one quantity by model, coloured by a second label."""
-    figure, axis = plt.subplots(figsize=(8, 3.8))
+    """Bars of one quantity by model, coloured by a second label.
+
+    Parameters
+    ----------
+    table
+        In long form.
+    x, y, hue
+        Its columns: label, height, and what is coloured.
+    xlabel, ylabel
+        Of the axes.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"model": ["a", "b"], "share": [0.4, 0.9]})
+    >>> figure = grouped_bars(table, "model", "share", None, xlabel="model", ylabel="share")
+    >>> [float(bar.get_height()) for bar in figure.axes[0].patches]
+    [0.4, 0.9]
+    """
+    _, axis = plt.subplots(figsize=(8, 3.8))
     sns.barplot(table, x=x, y=y, hue=hue, ax=axis)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.tick_params(axis="x", rotation=25)
-    if hue:
-        sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
-    return finished(figure)
+    plt.setp(axis.get_xticklabels(), rotation=25, ha="right", rotation_mode="anchor")
+    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
 
 
 def lines(
@@ -124,84 +190,155 @@ def lines(
     style: str | None = None,
     logy: bool = False,
 ) -> Figure:
-    """One quantity along another, a line per label; repeated points give a mean and its band."""
-    figure, axis = plt.subplots(figsize=(7.5, 4))
-    sns.lineplot(
-        table, x=x, y=y, hue=hue, style=style, markers=True, dashes=style is not None,
-        errorbar="sd", ax=axis, **({} if style else {"marker": "o"}),
-    )  # fmt: skip
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # orders and epochs
-    if logy:
-        axis.set_yscale("log")
-    sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
-    return finished(figure)
+    """One quantity along another, a line per label; repeated points give a mean and its band.
+
+    Parameters
+    ----------
+    table
+        In long form.
+    x, y, hue, style
+        Its columns: an integer such as order or epoch, height, and what colour and dashes tell.
+    xlabel, ylabel
+        Of the axes.
+    logy
+        A logarithmic ordinate.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"order": [1, 2], "error": [0.5, 0.3], "model": ["a", "a"]})
+    >>> figure = lines(table, "order", "error", "model", xlabel="order", ylabel="error")
+    >>> figure.axes[0].lines[0].get_ydata().tolist()
+    [0.5, 0.3]
+    """
+    _, axis = plt.subplots(figsize=(7.5, 4))
+    told = {"hue": hue, "style": style or hue, "dashes": style is not None}
+    sns.lineplot(table, x=x, y=y, markers=True, errorbar="sd", ax=axis, **told)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return labelled(axis, xlabel=xlabel, ylabel=ylabel, yscale="log" if logy else "linear")
 
 
 def distributions(
     values: Mapping[str, np.ndarray], *, xlabel: str, ylabel: str = "share of atoms below"
 ) -> Figure:
-    """Cumulative distributions of a per-atom quantity, one line per model."""
-    figure, axis = plt.subplots(figsize=(7.5, 3.8))
+    """Cumulative distributions of a per-atom quantity, one line per model.
+
+    Parameters
+    ----------
+    values
+        Name to (n_atoms,).
+    xlabel, ylabel
+        Of the axes.
+
+    Examples
+    --------
+    >>> figure = distributions({"a": np.arange(4), "b": np.arange(9)}, xlabel="norm")
+    >>> [line.get_label() for line in figure.axes[0].lines]
+    ['a', 'b']
+    """
+    _, axis = plt.subplots(figsize=(7.5, 3.8))
     for name, value in values.items():
         sns.ecdfplot(x=value, label=name, ax=axis)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return finished(figure)
+    axis.legend()
+    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
 
 
 def structure_maps(
     maps: Mapping[str, np.ndarray], labels: np.ndarray, *, legend: str, xlabel: str, ylabel: str
 ) -> Figure:
-    """Two-dimensional maps, one panel per model, points coloured and marked by label."""
-    rows = -(-len(maps) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(8.4, 4 * rows))
-    for axis in axes.flat[len(maps) :]:
-        axis.set_axis_off()
+    """Two-dimensional maps, one panel per model, points coloured by a label or a number.
+
+    Parameters
+    ----------
+    maps
+        Title to (n_structures, 2).
+    labels
+        (n_structures,) of text, which sets colour and marker, or of numbers, which set the colour.
+    legend
+        What the labels are.
+    xlabel, ylabel
+        Of the axes.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).normal(size=(3, 2))
+    >>> about = {"legend": "subset", "xlabel": "first", "ylabel": "second"}
+    >>> figure = structure_maps({"a": points, "b": points}, np.array(["x", "y", "x"]), **about)
+    >>> [axis.get_title() for axis in figure.axes]
+    ['a', 'b']
+    """
+    columns = min(2, len(maps))
+    rows = -(-len(maps) // columns)
+    _, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 4 * rows), squeeze=False)
+    hue = pd.Series(labels, name=legend)
+    told = {"hue": hue, "s": 22, "linewidth": 0.2}
+    told |= {"palette": "viridis"} if labels.dtype.kind in "fi" else {"style": hue}
     for axis, (title, points) in zip(axes.flat, maps.items(), strict=False):
-        sns.scatterplot(
-            x=points[:, 0],
-            y=points[:, 1],
-            hue=labels,
-            style=labels,
-            s=22,
-            linewidth=0.2,
-            ax=axis,
-            legend=axis is axes.flat[len(maps) - 1],
-        )
+        sns.scatterplot(x=points[:, 0], y=points[:, 1], ax=axis, **told)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    sns.move_legend(axes.flat[len(maps) - 1], "upper left", bbox_to_anchor=(1, 1), title=legend)
-    return finished(figure)
+        axis.get_legend().set_visible(title == list(maps)[-1])
+    for empty in axes.flat[len(maps) :]:
+        empty.set_axis_off()
+    return labelled(axis)
 
 
 def against_diagonal(
     table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str
 ) -> Figure:
-    """Two versions of the same error against each other on logarithmic axes, with equality."""
-    figure = scatter(table, x, y, hue, xlabel=xlabel, ylabel=ylabel)
-    ends = table[[x, y]].to_numpy().min(), table[[x, y]].to_numpy().max()
-    figure.axes[0].plot(ends, ends, color="0.5", linestyle="--", linewidth=1)
-    figure.axes[0].set(xscale="log", yscale="log")
-    return figure
+    """Two versions of the same error against each other on logarithmic axes, with equality.
+
+    Parameters
+    ----------
+    table
+        A row per point.
+    x, y, hue
+        Its columns: both versions, and a label.
+    xlabel, ylabel
+        Of the axes.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"atom": [0.1, 0.2], "structure": [0.2, 0.4], "metric": "GFRE"})
+    >>> columns = "atom", "structure", "metric"
+    >>> figure = against_diagonal(table, *columns, xlabel="by atom", ylabel="by structure")
+    >>> figure.axes[0].lines[-1].get_xdata().tolist()
+    [0.1, 0.4]
+    """
+    axis = scatter(table, x, y, hue)
+    ends = table[[x, y]].min(axis=None), table[[x, y]].max(axis=None)
+    axis.plot(ends, ends, **GUIDE)
+    axis.set(xscale="log", yscale="log")
+    plain_numbers(axis.xaxis, axis.yaxis)
+    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
 
 
 def about_zero(
     table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str
 ) -> Figure:
-    """Points coloured and marked by a label, with the axes' zero lines."""
-    figure = scatter(table, x, y, hue, xlabel=xlabel, ylabel=ylabel)
-    figure.axes[0].axhline(0, color="0.5", linestyle="--", linewidth=1)
-    figure.axes[0].axvline(0, color="0.5", linestyle="--", linewidth=1)
-    return figure
+    """Points coloured and marked by a label, with the axes' zero lines.
+
+    Parameters
+    ----------
+    table, x, y, hue, xlabel, ylabel
+        As in `against_diagonal`.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"gain": [-1.0, 2.0], "asymmetry": [0.5, -0.5], "aspect": "data"})
+    >>> columns = "gain", "asymmetry", "aspect"
+    >>> figure = about_zero(table, *columns, xlabel="gain", ylabel="asymmetry")
+    >>> [line.get_linestyle() for line in figure.axes[0].lines[-2:]]
+    ['--', '--']
+    """
+    axis = scatter(table, x, y, hue)
+    axis.axhline(0, **GUIDE)
+    axis.axvline(0, **GUIDE)
+    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
 
 
-def scatter(table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str) -> Figure:
+def scatter(table: pd.DataFrame, x: str, y: str, hue: str) -> Axes:
     """Points coloured and marked by a label."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.3))
-    sns.scatterplot(table, x=x, y=y, hue=hue, style=hue, s=55, ax=axis)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
-    return finished(figure)
+    _, axis = plt.subplots(figsize=(6.4, 4.3))
+    return sns.scatterplot(table, x=x, y=y, hue=hue, style=hue, s=55, ax=axis)
 
 
 def effect_intervals(table: pd.DataFrame, *, xlabel: str) -> Figure:
@@ -212,27 +349,28 @@ def effect_intervals(table: pd.DataFrame, *, xlabel: str) -> Figure:
     table
         ``aspect``, ``level``, ``direction``, ``ratio``, ``ratio_low`` and ``ratio_high``, the rows
         of an aspect together.
+    xlabel
+        Of the axis.
+
+    Examples
+    --------
+    >>> about = {"aspect": "data", "level": "half", "direction": ["base to level", "level to base"]}
+    >>> table = pd.DataFrame({**about, "ratio": [1.2, 2.0], "ratio_low": 1.0, "ratio_high": 3.0})
+    >>> [t.get_text() for t in effect_intervals(table, xlabel="ratio").axes[0].get_yticklabels()]
+    ['data: half']
     """
     levels = table[["aspect", "level"]].drop_duplicates()
     place = {level: -i for i, level in enumerate(levels["level"])}
-    figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.3 * len(place)))
-    axis.axvline(1, color="0.5", linestyle="--", linewidth=1, label="between seeds")
+    _, axis = plt.subplots(figsize=(7.5, 1.2 + 0.3 * len(place)))
+    axis.axvline(1, label="between seeds", **GUIDE)
     sides = zip(table.groupby("direction", sort=False), (0.13, -0.13), "os", strict=True)
     for (direction, part), shift, marker in sides:
-        axis.errorbar(
-            part["ratio"],
-            part["level"].map(place) + shift,
-            xerr=np.abs(part[["ratio_low", "ratio_high"]].sub(part["ratio"], axis=0)).T,
-            fmt=marker,
-            markersize=5,
-            linewidth=1.3,
-            label=direction,
-        )
+        reach = np.abs(part[["ratio_low", "ratio_high"]].sub(part["ratio"], axis=0)).T
+        rows = part["level"].map(place) + shift
+        look = {"fmt": marker, "markersize": 5, "linewidth": 1.3}
+        axis.errorbar(part["ratio"], rows, xerr=reach, label=direction, **look)
     axis.set_yticks(list(place.values()), [f"{f}: {lv}" for f, lv in levels.to_numpy()])
-    axis.set(xlabel=xlabel, xscale="log")
-    low, high = axis.get_xlim()
-    ticks = [t for t in (0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20) if low <= t <= high]
-    axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    axis.minorticks_off()
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return finished(figure)
+    axis.set_xscale("log")
+    plain_numbers(axis.xaxis)
+    axis.legend()
+    return labelled(axis, xlabel=xlabel)

@@ -122,6 +122,7 @@ def matrix_tables(folder: Path) -> str:
 def published_tables() -> str:
     """The cross-model matrices of the paper."""
     table = pd.read_csv(PUBLISHED).query("study in ('umlips-mad-test', 'umlips-alexandria')")
+    table = table.rename(columns={"value": "error"})
     return square_tables(table, "{1}, {0}", ["study", "metric"])
 
 
@@ -130,7 +131,7 @@ def square_tables(table: pd.DataFrame, title: str, keys: list[str]) -> str:
     texts = []
     for values, part in table.assign(metric=table["metric"].str.upper()).groupby(keys):
         names = part["source"].unique()
-        matrix = part.pivot_table("value", "source", "target", aggfunc="median")
+        matrix = part.pivot_table("error", "source", "target", aggfunc="median")
         matrix = matrix.loc[names, names].rename_axis(r"source \\ target")
         matrix = matrix.where(matrix.index.to_numpy()[:, None] != matrix.columns.to_numpy())
         texts.append(f"**{title.format(*values)}**\n\n{markdown(matrix, index=True)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,11 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from skmatter.decomposition import PCovR
 
+from .comparing import constant
 from .comparison import Comparison
-from .extraction import extract_features
+from .extraction import Features, common_structures, extract_features
 from .models.base import LatentModel
+from .reconstruction import subtract_element_means
 from .resources import InputError
 
 
@@ -39,6 +41,37 @@ def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
     x = pd.DataFrame(np.asarray(features, dtype=np.float64))
     within = x - x.groupby(np.asarray(numbers)).transform("mean")
     return float(1 - (within**2).sum().sum() / ((x - x.mean()) ** 2).sum().sum())
+
+
+def varying(
+    features: Mapping[str, Features], *, within_element: bool = False
+) -> dict[str, Features]:
+    """The features that vary over the structures which all accept; only these can be compared.
+
+    Parameters
+    ----------
+    features
+        By name, of the same structures.
+    within_element
+        They have to vary between the atoms of one element.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from umlip_latents import features_by_name
+    >>> found, _ = features_by_name([bulk("NaCl", "rocksalt", a=5.64)], ["element"], progress=False)
+    >>> list(varying(found)), list(varying(found, within_element=True))
+    (['element'], [])
+    """
+    found = {}
+    common = common_structures(list(features.values())) if features else []
+    for name, one in zip(features, common, strict=True):
+        x, everyone = one.features, np.arange(len(one.features))
+        if within_element:
+            x = subtract_element_means(x, one.numbers, everyone)
+        if not constant(x, name):
+            found[name] = one
+    return found
 
 
 def effective_dimension(features: np.ndarray, share: float) -> int:
