@@ -193,6 +193,15 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
         assert torch.allclose(value, again[key], rtol=0, atol=1e-6), key
 
 
+def test_a_batch_is_no_larger_than_the_training_part(parts, pretrained, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(
+        type(pretrained), "train_on", lambda self, course: seen.append(course) or ()
+    )
+    fine_tune(pretrained, parts[0][:1], parts[1], "full fine-tuning", cache=tmp_path, **SHORT)
+    assert seen[0].hyperparameters.batch_size == 1
+
+
 def test_a_finished_run_is_read_and_a_changed_recipe_is_another_run(
     runs, parts, pretrained, monkeypatch
 ):

@@ -139,6 +139,7 @@ def fine_tune(
         raise InputError("Fine-tuning needs an epoch, a training and a test structure at least.")
     if (protocol == REPLAY) != bool(len(replay)) or (len(replay) and not pretrained.replays):
         raise InputError("Multi-head replay needs a MACE and structures for replay.")
+    batch_size = min(batch_size, len(training))  # mace-torch drops a batch that is not full
     hyperparameters = Hyperparameters(epochs, learning_rate, batch_size, seed)
     recipe = {
         "protocol": protocol,

@@ -163,10 +163,9 @@ def split_by_origin(
     if len(names) < 2:
         raise InputError(f"{len(structures)} structures of {len(names)} origins: two are needed.")
     n_held_out = -(-len(names) // 3)
-    parts = []
-    for chosen, size in ((names[n_held_out:], n_training), (names[:n_held_out], n_test)):
-        parts.append(interleaved([by_origin[name] for name in chosen])[:size])
-    return parts[0], parts[1]
+    chosen = ((names[n_held_out:], n_training), (names[:n_held_out], n_test))
+    training, test = (interleaved([by_origin[n] for n in part])[:size] for part, size in chosen)
+    return training, test
 
 
 def interleaved(lists: Sequence[list]) -> list:
