@@ -15,7 +15,6 @@ from ase import Atoms
 from tqdm.auto import tqdm
 
 from .features import Features
-from .features import common_structures as common_structures  # the notebooks take it from here
 from .models.base import LAYERS, LatentModel, Unsupported
 from .models.catalog import load_model
 from .models.remote import RemoteModel

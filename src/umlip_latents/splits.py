@@ -140,13 +140,13 @@ def split_by_origin(
     """Training and test structures such that no trajectory (``info["origin"]``) has both.
 
     A third of the origins, drawn at random, is for the test. Each part takes the first frame of
-    every origin, then the second, and so on, so that a small part is as diverse as it can be. A
-    structure without an origin is one of its own.
+    every origin, then the second, and so on, so that a small part is as diverse as it can be; it
+    is smaller where there are not that many. A structure without an origin is one of its own.
 
     Raises
     ------
     InputError
-        Too few structures or origins for the sizes asked for.
+        All structures are of one origin.
 
     Examples
     --------
@@ -159,14 +159,12 @@ def split_by_origin(
     for index, atoms in enumerate(structures):
         by_origin.setdefault(str(atoms.info.get("origin", index)), []).append(atoms)
     names = np.random.default_rng(seed).permutation(sorted(by_origin))
+    if len(names) < 2:
+        raise InputError(f"{len(structures)} structures of {len(names)} origins: two are needed.")
     n_held_out = -(-len(names) // 3)
-    parts = []
-    for chosen, size in ((names[n_held_out:], n_training), (names[:n_held_out], n_test)):
-        frames = interleaved([by_origin[name] for name in chosen])
-        if len(chosen) == 0 or len(frames) < size:
-            raise InputError(f"{len(frames)} structures of {len(chosen)} origins, not {size}.")
-        parts.append(frames[:size])
-    return parts[0], parts[1]
+    chosen = ((names[n_held_out:], n_training), (names[:n_held_out], n_test))
+    training, test = (interleaved([by_origin[n] for n in part])[:size] for part, size in chosen)
+    return training, test
 
 
 def interleaved(lists: Sequence[list]) -> list:
