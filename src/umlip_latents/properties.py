@@ -15,7 +15,8 @@ from skmatter.decomposition import PCovR
 
 from .comparing import constant
 from .comparison import Comparison
-from .extraction import Features, common_structures, extract_features
+from .extraction import extract_features
+from .features import Features, common_structures
 from .models.base import LatentModel
 from .reconstruction import subtract_element_means
 from .resources import InputError
