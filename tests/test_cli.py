@@ -106,7 +106,7 @@ def test_one_number_for_one_cell(files, capsys):
             assert cell["high"] == rows["high"][source, target]
             assert cell["low"] <= cell["high"]
     assert (shown["split"], shown["splits"], shown["bootstrap"]) == ("structure", 3, 20)
-    assert (shown["seed"], shown["folds"], shown["within_element"]) == (0, None, False)
+    assert (shown["seed"], shown["folds"], shown["within_element"]) == (0, "group", False)
     assert shown["n_test"] == 40
     assert shown["left_out"] == found.left_out
     assert main(command) == 0

@@ -172,11 +172,6 @@ def test_a_crash_there_is_one_sentence(remote, crystals, tiny, monkeypatch):
     (own / "zarr.py").unlink()
 
 
-def test_a_scheduler_cannot_run_another_environment(remote, crystals, tmp_path):
-    with pytest.raises(InputError, match="not by a scheduler"):
-        extract_features(crystals, remote, store=tmp_path, scheduler="tcp://127.0.0.1:1")
-
-
 def test_a_model_of_another_environment_is_named_without_making_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     one, other = load_model("7net-mf-0-PBE"), load_model("7net-mf-0-R2SCAN")

@@ -7,9 +7,10 @@ from ase import Atoms
 from mace.calculators import MACECalculator
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from umlip_latents import Features, extract_features
+from umlip_latents import Features, extract_features, features_by_name
 from umlip_latents import extraction as module
-from umlip_latents.extraction import common_structures, packed
+from umlip_latents.extraction import packed
+from umlip_latents.features import common_structures
 from umlip_latents.resources import InputError
 from umlip_latents.store import FeatureStore
 
@@ -138,7 +139,7 @@ def test_a_half_written_block_is_not_taken_for_a_whole_one(tmp_path):
     (tmp_path / "a.zarr" / "writing-000000-1").mkdir()
     assert 0 not in store
     store.write(0, {"x": np.arange(3)}, {"4": "why"})
-    arrays, dropped = FeatureStore(tmp_path / "a.zarr", provenance).read(0)
+    arrays, dropped = FeatureStore(tmp_path / "a.zarr", provenance).read(0, ["x"])
     assert (arrays["x"] == np.arange(3)).all()
     assert dropped == {"4": "why"}
 
@@ -167,6 +168,15 @@ def test_comparison_uses_what_every_model_accepts(models, crystals, lonely):
     common = common_structures(found)
     assert [list(f.kept) for f in common] == [[0, 2], [0, 2]]
     assert (common[0].numbers == common[1].numbers).all()
+
+
+def test_models_that_cannot_be_had_are_named_and_none_at_all_is_an_error():
+    cell = Atoms("He2", positions=[[0, 0, 0], [0, 0, 1]])
+    features, missing = features_by_name([cell], ["no-such-model", "element"], progress=False)
+    assert list(features) == ["element"]
+    assert "no-such-model" in missing["no-such-model"]
+    with pytest.raises(InputError, match=r"no features\. no-such-model"):
+        features_by_name([cell], ["no-such-model"])
 
 
 def test_nothing_left_is_an_error(models, lonely):

@@ -7,7 +7,9 @@ import runpy
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from umlip_latents import (
     extract_features,
@@ -23,6 +25,7 @@ from umlip_latents.finetuning import (
     alignment,
     element_energies,
     fine_tune,
+    study_cases,
 )
 from umlip_latents.resources import DATA, InputError
 from umlip_latents.splits import interleaved, split_by_origin
@@ -47,6 +50,31 @@ def parts(li3ps4):
 @pytest.fixture(scope="module")
 def pretrained(models):
     return models["chgnet-0.3.0"]
+
+
+def test_a_case_trains_on_what_it_accepts_and_holds_out_whole_trajectories(tmp_path, li3ps4):
+    own, bare = tmp_path / "own.xyz", tmp_path / "bare.xyz"
+    lone = Atoms("He", calculator=SinglePointCalculator(Atoms("He"), energy=0, forces=[[0, 0, 0]]))
+    bulk = [a.copy() for a in li3ps4[:14]]
+    for new, atoms in zip(bulk, li3ps4, strict=False):
+        del new.info["origin"]
+        new.calc = SinglePointCalculator(new, **atoms.calc.results)
+    write(own, [*bulk, lone])
+    write(bare, [a.copy() for a in li3ps4[:14]])
+    sizes = {"n_training": 40, "n_test": 2, "n_held_out": 40}
+    models = ["chgnet-0.3.0", "element"]
+    cases, left_out = study_cases(models, ["li3ps4-gfn1", str(own), str(bare)], **sizes)
+    assert list(cases) == [("chgnet-0.3.0", "li3ps4-gfn1"), ("chgnet-0.3.0", str(own))]
+    case = cases["chgnet-0.3.0", "li3ps4-gfn1"]
+    assert not {a.info["origin"] for a in case.training} & set(case.origins)
+    assert (len(case.training), len(case.held_out)) == (40, 40)
+    case = cases["chgnet-0.3.0", str(own)]
+    assert (len(case.training), len(case.held_out), len(set(case.origins))) == (9, 5, 5)
+    assert case.test == case.held_out[:2]
+    refused, unlabelled, untrainable = left_out
+    assert "chgnet-0.3.0 refuses 1 of its 15 structures" in refused
+    assert "bare.xyz, structure 0: has no energy and forces" in unlabelled
+    assert untrainable.startswith("element: only")
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +127,10 @@ def test_no_origin_is_on_both_sides(li3ps4):
     assert (len(training), len(test)) == (60, 40)
     assert not {a.info["origin"] for a in training} & {a.info["origin"] for a in test}
     assert split_by_origin(li3ps4, 20, 40, seed=3)[0] == training[:20]
-    with pytest.raises(InputError, match="not 1000"):
-        split_by_origin(li3ps4, 1000, 4)
+    everything = split_by_origin(li3ps4, 1000, 1000)
+    assert sum(map(len, everything)) == len(li3ps4)
+    with pytest.raises(InputError, match="of 1 origins: two are needed"):
+        split_by_origin(li3ps4[:4], 2, 2)
     assert interleaved([[1, 2, 3], [4], [5, 6]]) == [1, 4, 5, 2, 6, 3]
 
 
@@ -161,6 +191,15 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     again = fine_tune(*arguments, cache=tmp_path, **SHORT).model(3).network.state_dict()
     for key, value in runs["full fine-tuning"].model(3).network.state_dict().items():
         assert torch.allclose(value, again[key], rtol=0, atol=1e-6), key
+
+
+def test_a_batch_is_no_larger_than_the_training_part(parts, pretrained, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(
+        type(pretrained), "train_on", lambda self, course: seen.append(course) or ()
+    )
+    fine_tune(pretrained, parts[0][:1], parts[1], "full fine-tuning", cache=tmp_path, **SHORT)
+    assert seen[0].hyperparameters.batch_size == 1
 
 
 def test_a_finished_run_is_read_and_a_changed_recipe_is_another_run(

@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 from umlip_latents.book import execute, load_profile
-from umlip_latents.pages import benchmark_tables, markdown, published_tables, square_tables
+from umlip_latents.pages import (
+    benchmark_tables,
+    cumulant_steps,
+    markdown,
+    published_tables,
+    square_tables,
+)
 from umlip_latents.resources import InputError
 from umlip_latents.results import save_results
 
@@ -79,6 +85,18 @@ def test_a_matrix_quotes_the_median_of_the_splits_and_no_diagonal():
     lines = square_tables(table, "{0}", ["metric"]).splitlines()
     assert lines[0] == "**GFRE**"
     assert [line.replace(" ", "") for line in lines[4:]] == ["|p|-|0.20|", "|q|0.40|-|"]
+
+
+def test_cumulant_steps_quote_one_order_and_the_next(tmp_path):
+    errors = {("order-1", "order-2"): 0.31, ("order-2", "order-3"): 0.52, ("order-1", "order-3"): 9}
+    rows = [("mine", "a", "gfre", *ends, value) for ends, value in errors.items()]
+    columns = ["dataset", "model", "metric", "source", "target", "error"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "02_cumulants-orders.csv", index=False)
+    lines = cumulant_steps({"here": tmp_path, "nowhere": tmp_path / "none"}).splitlines()
+    cells = [re.split(r"\s*\|\s*", line)[1:-1] for line in lines]
+    assert cells[0][:5] == ["run", "data set", "model", "1 to 2", "2 to 3"]
+    assert cells[2][:6] == ["here", "mine", "a", "0.31", "0.52", "-"]
+    assert [row[0] for row in cells[2:]] == ["here", "paper"]
 
 
 def test_benchmarks_are_quoted_where_they_were_measured(tmp_path):

@@ -5,8 +5,9 @@ from importlib.metadata import version
 from .comparing import compare
 from .comparison import Comparison
 from .cumulants import cumulant_features
-from .extraction import FeatureBlocks, Features, extract_features, features_by_name
+from .extraction import FeatureBlocks, extract_features, features_by_name
 from .factors import streaming_gfre
+from .features import Features
 from .models.catalog import list_models, load_model
 from .reconstruction import (
     global_reconstruction_error,

@@ -60,8 +60,7 @@ def build(profile: str, output: Path) -> Path:
         if notebook.stem in parameters:
             execute(notebook, source / "notebooks" / notebook.name, parameters, output)
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("profiles"))
-    write_contents(source)
-    write_config(source, substitutions(profile, output / "results"))
+    write_settings(source, substitutions(profile, output / "results"))
     return build_html(source, output)
 
 
@@ -89,24 +88,16 @@ def execute(notebook: Path, target: Path, parameters: dict[str, dict], output: P
         raise InputError(f"{where} stops with {cause}, see {target}.") from None
 
 
-def write_contents(source: Path) -> None:
-    """The table of contents, without the notebooks that this profile does not run."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    for part in toc["parts"]:
-        part["chapters"] = [
-            chapter
-            for chapter in part["chapters"]
-            if any((source / chapter["file"]).with_suffix(s).is_file() for s in (".md", ".ipynb"))
-        ]
-    toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
-    (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
-
-
-def write_config(source: Path, values: Mapping[str, str]) -> None:
-    """The configuration with the values that the pages quote."""
+def write_settings(source: Path, values: Mapping[str, str]) -> None:
+    """The configuration with the values that the pages quote, and the contents that are there."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config["sphinx"]["config"]["myst_substitutions"] = dict(values)
-    (source / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    for part in toc["parts"]:  # without the notebooks that this profile does not run
+        part["chapters"] = [c for c in part["chapters"] if [*source.glob(f"{c['file']}.*")]]
+    toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    for name, content in (("_config.yml", config), ("_toc.yml", toc)):
+        write_text(source / name, yaml.safe_dump(content, sort_keys=False))
 
 
 def build_html(source: Path, output: Path) -> Path:

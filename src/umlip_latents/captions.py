@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from ase import Atoms
 
 from .comparison import Estimate
-from .extraction import Features, common_structures
+from .features import Features, common_structures
 
 
 def about(
@@ -37,18 +38,17 @@ def about(
     '`mine.xyz`: 2 structures that every model accepts, 3 atoms of 3 elements.'
     """
     common = common_structures(list(features.values()))[0]
+    n_elements = len(np.unique(common.numbers))
     text = (
         f"`{dataset}`: {len(common.kept)} structures that every model accepts, "
-        f"{len(common.numbers)} atoms of {len(np.unique(common.numbers))} elements."
+        f"{len(common.numbers)} atoms of {n_elements} element{'s' if n_elements > 1 else ''}."
     )
     dropped = {i: why for f in features.values() for i, why in f.dropped.items()}
     if dropped:
         named = [f"{i} ({structures[i].symbols}): {dropped[i]}" for i in sorted(dropped)[:5]]
         rest = f"; and {len(dropped) - 5} more" if len(dropped) > 5 else ""
         text += f" Left out: structure {'; '.join(named)}{rest}."
-    for name, why in missing.items():
-        text += f" Not among the models here, `{name}`: {why.rstrip('.')}."
-    return text
+    return " ".join([text, *(f"Not among the models here: {why}" for why in missing.values())])
 
 
 def listed(findings: Sequence[Mapping[str, str]]) -> str:
@@ -62,6 +62,23 @@ def listed(findings: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(
         f"- **{f['question']}** {f['finding'][:1].upper()}{f['finding'][1:]}." for f in findings
     )
+
+
+def span(values: Mapping[str, float], form: str = ".2f") -> str:
+    """The smallest and the largest of some numbers, and whose they are.
+
+    Examples
+    --------
+    >>> span({"a": 0.51, "b": 0.23, "c": 0.4})
+    '0.23 (b) to 0.51 (a)'
+    >>> span({"a": 1, "b": 1}, ".0%"), span({"a": 1}, ".0%")
+    ('100% (each)', '100% (a)')
+    """
+    found = pd.Series(values)
+    low, high = found.idxmin(), found.idxmax()
+    if low == high:
+        return f"{found[low]:{form}} ({low if len(found) == 1 else 'each'})"
+    return f"{found[low]:{form}} ({low}) to {found[high]:{form}} ({high})"
 
 
 def estimates(values: Mapping[str, Estimate]) -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
 from . import environments as pythons
 from .cumulants import cumulant_features
-from .extraction import Features, extract_features, save_npz
+from .extraction import extract_features
+from .features import Features, save_npz
 from .models.catalog import list_models, load_model
 from .provenance import provenance
 from .resources import InputError, sha256
@@ -44,17 +44,12 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
-        cli.main(argv, "umlip-latents", standalone_mode=False)
+        cli.main(argv, "umlip-latents")
     except InputError as error:
         click.echo(f"umlip-latents: {error}", err=True)
         return 1
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        click.echo("umlip-latents: interrupted", err=True)
-        return 130
-    return 0
+    except SystemExit as done:
+        return done.code
 
 
 def command(function: Callable[..., tuple[Any, str]]) -> click.Command:
@@ -83,18 +78,15 @@ def from_model(function: Callable) -> Callable:
 @command
 def models() -> tuple[Any, str]:
     """List the named models."""
-    keys = ("family", "description", "training_data", "functional", "parameters", "widths")
-    keys += ("licence", "citation", "offline", "environment")
-    chosen = {name: {key: e.get(key) for key in keys} for name, e in list_models().items()}
+    found = list_models()
     shown = ("family", "training_data", "functional", "parameters", "licence", "citation")
-    widths = ["/".join(map(str, (e["widths"] or {}).values())) for e in chosen.values()]
-    rows = [
-        ("*" * e["offline"], name, width, *(e[key] for key in shown))
-        for (name, e), width in zip(chosen.items(), widths, strict=True)
-    ]
+    rows = []
+    for name, entry in found.items():
+        widths = "/".join(map(str, entry.get("widths", {}).values()))
+        rows.append(("*" * entry["offline"], name, widths, *map(entry.get, shown)))
     table = tabulate(rows, ("", "name", "BB/LL", *(key.replace("_", " ") for key in shown)))
     note = "*   runs offline; the others download their weights when they are first used"
-    return chosen, f"{table}\n\n{note}"
+    return found, f"{table}\n\n{note}"
 
 
 @command
@@ -129,13 +121,11 @@ def extract(
         "layer": found.layer,
         "shape": [n, d],
         "n_structures": len(found.kept),
-        "dropped": {str(index): why for index, why in found.dropped.items()},
+        "dropped": found.dropped,
         "output": str(output),
     }
-    return summary, (
-        f"{output}: {found.model} {found.layer}, {n} atoms x {d} features "
-        f"of {len(found.kept)} structures, {len(found.dropped)} left out"
-    )
+    count = f"{len(found.kept)} structures, {len(found.dropped)} left out"
+    return summary, f"{output}: {found.model} {found.layer}, {n} atoms x {d} features of {count}"
 
 
 @command
@@ -147,8 +137,7 @@ def compress(features: Path, order: int, output: Path) -> tuple[Any, str]:
     atoms = Features.load(features)
     compressed = cumulant_features(atoms.features, atoms.n_atoms, order)
     about = {"order": order, "model": atoms.model, "layer": atoms.layer}
-    arrays = {key: np.array(value) for key, value in about.items()}
-    save_npz(output, features=compressed, kept=atoms.kept, **arrays)
+    save_npz(output, features=compressed, kept=atoms.kept, **about)
     rows, columns = compressed.shape
     summary = {"shape": [rows, columns], "output": str(output)}
     return summary, f"{output}: {rows} structures x {columns} features"
@@ -196,14 +185,11 @@ def compare(
     found = comparing.compare(features, progress=True, **options)
     if figure:
         figures.save_figure(found.heat_map(), figure)
-    table = without_nan(found.table.rename(columns={"error": "value"}))
+    table = without_nan(found.table.rename(columns={"error": "value"})).set_index("metric")
     result = {
         "names": list(found.names),
         **{m: without_nan(found.matrix(m)).to_numpy().tolist() for m in options["metrics"]},
-        "intervals": {
-            metric: part.drop(columns="metric").to_dict("records")
-            for metric, part in table.groupby("metric")
-        },
+        "intervals": {m: table.loc[m].to_dict("records") for m in options["metrics"]},
         "split": options["by"],
         "splits": options["n_splits"],
         "bootstrap": options["n_bootstrap"],

@@ -9,8 +9,8 @@ import numpy as np
 from ase.symbols import symbols2numbers
 
 from .comparison import MEAN_OF, Comparison
-from .extraction import Features, common_structures
 from .factors import check_spread
+from .features import Features, common_structures
 from .reconstruction import (
     METRICS,
     of_known_elements,

@@ -7,7 +7,7 @@ from math import comb
 
 import numpy as np
 
-from .extraction import Features
+from .features import Features
 from .resources import InputError
 
 MAX_ORDER = 8

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, reduce
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
-from dask.distributed import Client, as_completed
+from dask import bag
+from dask.distributed import Client
 
 from . import extraction
-from .extraction import FeatureBlocks, Features, extract_block, feature_store
+from .extraction import FeatureBlocks, extract_block, feature_store, loaded, missing_blocks
 from .factors import TriangularFactors, part_labels, rows_of_parts
+from .features import Features
 from .models.base import LatentModel
 from .models.catalog import load_model
 from .models.remote import RemoteModel
@@ -75,40 +77,30 @@ def extract_features(
     >>> extract_features("tcp://scheduler:8786", structures, "chgnet-0.3.0", store="/shared")
     ... # doctest: +SKIP
     """
-    loaded = load_model(model) if isinstance(model, str | Path) else model
-    if isinstance(loaded, RemoteModel):
-        raise InputError(f"{loaded.name}: runs in an environment of its own, not by a scheduler.")
-    blocks = feature_store(structures, loaded, store)
+    here = loaded(model)
+    if isinstance(here, RemoteModel):
+        raise InputError(f"{here.name}: runs in an environment of its own, not by a scheduler.")
+    blocks = feature_store(structures, here, store)
     with connected(scheduler) as client:
         tasks = [
-            client.submit(
-                write_block,
-                number,
-                structures[start : start + extraction.BLOCK],
-                start,
-                model,
-                blocks,
-                pure=False,
-            )
-            for number, start in enumerate(range(0, len(structures), extraction.BLOCK))
-            if number not in blocks
+            client.submit(write_block, *missing, model, blocks, pure=False)
+            for missing in missing_blocks(structures, blocks)
         ]
-        for task in as_completed(tasks):
-            task.result()
-    return extraction.extract_features(structures, loaded, layer, store=store, progress=progress)
+        client.gather(tasks)
+    return extraction.extract_features(structures, here, layer, store=store, progress=progress)
 
 
 def write_block(
     number: int,
-    structures: Sequence[Atoms],
     start: int,
+    block: Sequence[Atoms],
     model: str | Path | LatentModel,
     store: FeatureStore,
 ) -> None:
     """One block, unless a worker that died since had finished it."""
     if number not in store:
         model = cached_model(model) if isinstance(model, str | Path) else model
-        store.write(number, *extract_block(structures, model, start))
+        store.write(number, *extract_block(block, model, start))
 
 
 cached_model = cache(load_model)
@@ -142,31 +134,20 @@ def streaming_gfre(
     labels = part_labels(train, test, groups)
     ends = np.cumsum([n.sum() for n in blocks.n_atoms()])
     if ends[-1] < len(labels):
-        raise InputError(
-            f"The blocks hold {ends[-1]} atoms, the split names atom {len(labels) - 1}."
-        )
+        words = f"hold {ends[-1]} atoms, the split names atom {len(labels) - 1}"
+        raise InputError(f"The blocks {words}.")
     with connected(scheduler) as client:
-        tasks = [
-            client.submit(block_factors, blocks, number, part, device, pure=False)
-            for number, part in enumerate(np.split(labels, ends[:-1]))
-        ]
-        while len(tasks) > 1:
-            parts = [tasks[i : i + MERGED] for i in range(0, len(tasks), MERGED)]
-            tasks = [client.submit(merged_factors, part, pure=False) for part in parts]
-        factors = tasks[0].result()
-    return factors.errors(regularization or default_regularization(groups))
+        parts = bag.from_sequence(enumerate(np.split(labels, ends[:-1])), partition_size=1)
+        factors = parts.starmap(block_factors, blocks=blocks, device=device)
+        merged = client.compute(factors.fold(TriangularFactors.merge, split_every=MERGED)).result()
+    return merged.errors(regularization or default_regularization(groups))
 
 
 def block_factors(
-    blocks: FeatureBlocks, number: int, labels: np.ndarray, device: str
+    number: int, labels: np.ndarray, blocks: FeatureBlocks, device: str
 ) -> TriangularFactors:
     """Factors of one block."""
     return TriangularFactors(device).update(blocks[number], rows_of_parts(labels))
-
-
-def merged_factors(factors: Sequence[TriangularFactors]) -> TriangularFactors:
-    """Factors of several blocks."""
-    return reduce(TriangularFactors.merge, factors)
 
 
 def local_matrix(
@@ -200,9 +181,8 @@ def local_matrix(
             for chunk in np.array_split(test, n_chunks)
         ]
         parts = [part.errors for part in client.gather(tasks)]
-    names = list(features)
-    table = [
-        [root_mean_square(np.concatenate([part[s, t] for part in parts])) for t in names]
-        for s in names
-    ]
-    return pd.DataFrame(table, index=pd.Index(names, name="source"), columns=names)
+    table = pd.DataFrame(np.nan, index=pd.Index(list(features), name="source"), columns=[*features])
+    for source, target in parts[0]:
+        errors = np.concatenate([part[source, target] for part in parts])
+        table.loc[source, target] = root_mean_square(errors)
+    return table

@@ -113,7 +113,8 @@ def effect_table(
     [1.0, 1.0, 1.0]
     """
     rng = np.random.default_rng(seed)
-    seed_draws = [np.arange(len(base)), *(drawn_seeds(len(base), rng) for _ in range(n_resamples))]
+    drawn = [np.arange(len(base)), *(drawn_seeds(len(base), rng) for _ in range(n_resamples))]
+    times = np.array([np.bincount(who, minlength=len(base)) for who in drawn])
     place = {name: i for i, name in enumerate(comparison.names)}
     errors = 0.0
     splits = list(zip(comparison.squares[metric], comparison.counts[metric], strict=True))
@@ -124,25 +125,22 @@ def effect_table(
 
     def over_pairs(members: Sequence[str], forward: bool, same_seed: bool) -> np.ndarray:
         """The mean error over pairs of base and members, and after it the resampled ones."""
-        table = np.full((len(base), len(members), n_resamples + 1), np.nan)
-        for i, b in enumerate(base):
-            for j, m in enumerate(members):
-                if (seeds[b] == seeds[m]) == same_seed:
-                    source, target = (b, m) if forward else (m, b)
-                    table[i, j] = errors[:, place[source], place[target]]
-        if same_seed:  # as many base models as there are, whatever was drawn
-            pairs = ~np.isnan(table[:, :, 0])
-            return table[pairs].mean(axis=0) if pairs.any() else np.full(n_resamples + 1, np.nan)
-        return np.array([np.nanmean(table[who, :, n]) for n, who in enumerate(seed_draws)])
+        at_base, at_members = ([place[name] for name in names] for names in (base, members))
+        table = (errors if forward else errors.swapaxes(1, 2))[:, at_base][:, :, at_members]
+        pairs = np.array([[(seeds[b] == seeds[m]) == same_seed for m in members] for b in base])
+        # of one seed: as many base models as there are, whatever was drawn
+        weights = pairs * np.ones_like(table) if same_seed else pairs * times[:, :, None]
+        with np.errstate(invalid="ignore"):  # NaN where there is no pair
+            return (weights * table).sum(axis=(1, 2)) / weights.sum(axis=(1, 2))
 
     floor = over_pairs(base, True, False)
-    rows = [{"level": "base", "direction": "between seeds"} | summary(floor, floor)]
+    base_row = {"level": "base", "direction": "between seeds"}
+    rows = [base_row | summary(error=floor, floor=floor, ratio=floor / floor)]
     for level, members in levels.items():
-        for direction in ("base to level", "level to base"):
-            forward = direction == "base to level"
-            row = {"level": level, "direction": direction}
-            row |= summary(over_pairs(members, forward, False), floor)
-            rows.append(row | interval("same_seed", over_pairs(members, forward, True)))
+        for direction, forward in (("base to level", True), ("level to base", False)):
+            error, same_seed = (over_pairs(members, forward, same) for same in (False, True))
+            found = summary(error=error, floor=floor, ratio=error / floor, same_seed=same_seed)
+            rows.append({"level": level, "direction": direction} | found)
     return pd.DataFrame(rows)
 
 
@@ -160,13 +158,10 @@ def drawn_seeds(n: int, rng: np.random.Generator) -> np.ndarray:
             return chosen
 
 
-def summary(effect: np.ndarray, floor: np.ndarray) -> dict[str, float]:
-    """Effect, floor and their ratio, with their intervals."""
-    named = {"error": effect, "floor": floor, "ratio": effect / floor}
-    return {k: v for name, values in named.items() for k, v in interval(name, values).items()}
-
-
-def interval(name: str, values: np.ndarray) -> dict[str, float]:
-    """A value (first entry) and the 95 % interval of the others."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return {name: values[0], f"{name}_low": low, f"{name}_high": high}
+def summary(**values: np.ndarray) -> dict[str, float]:
+    """Of each its value (first entry) and the 95 % interval of the others."""
+    row = {}
+    for name, x in values.items():
+        low, high = np.quantile(x[1:], [0.025, 0.975])
+        row |= {name: x[0], f"{name}_low": low, f"{name}_high": high}
+    return row

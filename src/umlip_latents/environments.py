@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import platform
 import shutil
-import subprocess
 import sys
 import venv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import PIPE, STDOUT, Popen
 
 from filelock import FileLock
 from tqdm.auto import tqdm
@@ -78,26 +79,29 @@ def make_environment(name: str) -> Path:
 
 
 def install(name: str, pip: Sequence[str]) -> None:
-    """Run pip on the requirements, one line of progress.
+    """Run pip on the requirements, its latest line as progress.
 
     They are all that is needed beside the packages below, and pip is to add nothing: a package
     that would have another PyTorch gets the one that is there.
     """
     command = [*pip, "--no-deps", "--requirement", str(REQUIREMENTS / f"{name}.txt")]
-    last = ""
-    with (
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        ) as process,
-        tqdm(desc=f"making the environment {name}", bar_format="{desc} {elapsed}{postfix}") as bar,
-    ):
-        for line in process.stdout:
-            if line.strip():
-                last = line.strip()
-            if line.startswith(("Collecting", "Processing", "Downloading", "Installing")):
-                bar.set_postfix_str(Path(line.split()[1]).name)
-    if process.returncode:
-        raise InputError(f"environment {name}: pip stops with {last.removeprefix('ERROR: ')}")
+    with tqdm(desc=f"making the environment {name}", bar_format="{desc} {elapsed}{postfix}") as bar:
+        if last := failure(command, lambda line: bar.set_postfix_str(line[:60])):
+            raise InputError(f"environment {name}: pip stops with {last.removeprefix('ERROR: ')}")
+
+
+def failure(command: Sequence[str | Path], see: Callable[[str], None], **variables: str) -> str:
+    """Run a command, have `see` called with every line that it prints; its last one if it fails."""
+    last, env = "no word", {**os.environ, **variables}
+    with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, errors="replace", env=env) as run:
+        try:
+            for line in run.stdout:
+                last = line.strip() or last
+                see(last)
+        except BaseException:
+            run.terminate()
+            raise
+    return last if run.returncode else ""
 
 
 def remove_environment(name: str) -> None:

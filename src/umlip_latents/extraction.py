@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import reduce
+from contextlib import suppress
+from functools import partial, reduce
+from itertools import count
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms
 from tqdm.auto import tqdm
 
+from .features import Features
 from .models.base import LAYERS, LatentModel, Unsupported
 from .models.catalog import load_model
 from .models.remote import RemoteModel
-from .resources import InputError, written_whole
+from .resources import InputError
 from .store import FeatureStore
 from .structures import fingerprint
 
@@ -25,87 +26,7 @@ BLOCK = 128  # structures that are stored, and resumed, together
 # Edges in one forward pass. More do not fit the processor's cache: with 40,000 an edge takes MACE
 # twice as long. What is too much for the memory is halved (`forward`).
 BATCH_SIZE = 6_000
-ABOUT = ("kept", "n_atoms", "numbers")  # what a block holds beside its layers
-
-
-@dataclass
-class Features:
-    """Latent features of the atoms of several structures.
-
-    Attributes
-    ----------
-    features
-        (n_atoms, width), the atoms of one structure after the other.
-    n_atoms
-        (n_structures,) atoms of each kept structure.
-    numbers
-        (n_atoms,) atomic numbers.
-    kept
-        (n_structures,) index of each kept structure in the input.
-    dropped
-        Index in the input, and why the model refused that structure.
-    """
-
-    features: np.ndarray
-    n_atoms: np.ndarray
-    numbers: np.ndarray
-    kept: np.ndarray
-    dropped: dict[int, str] = field(default_factory=dict)
-    model: str = ""
-    layer: str = ""
-
-    @property
-    def structure(self) -> np.ndarray:
-        """(n_atoms,) input index of the structure that each atom belongs to."""
-        return np.repeat(self.kept, self.n_atoms)
-
-    def select(self, kept: np.ndarray) -> Features:
-        """Only the structures whose input index is in `kept`."""
-        mask = np.isin(self.kept, kept)
-        atoms = np.repeat(mask, self.n_atoms)
-        return replace(
-            self,
-            features=self.features[atoms],
-            n_atoms=self.n_atoms[mask],
-            numbers=self.numbers[atoms],
-            kept=self.kept[mask],
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write an NPZ file with `features`, `n_atoms`, `numbers`, `kept`, and what they are."""
-        save_npz(
-            path,
-            features=self.features,
-            n_atoms=self.n_atoms,
-            numbers=self.numbers,
-            kept=self.kept,
-            model=np.array(self.model),
-            layer=np.array(self.layer),
-        )
-
-    @classmethod
-    def load(cls, path: str | Path) -> Features:
-        """Read a file that `save` wrote."""
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                names = ("features", "n_atoms", "numbers", "kept")
-                arrays = {name: data[name] for name in names}
-                model = str(data["model"]) if "model" in data else Path(path).stem
-                layer = str(data["layer"]) if "layer" in data else ""
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise InputError(f"{path}: is not a file of extracted features ({error}).") from None
-        if arrays["n_atoms"].sum() != len(arrays["features"]):
-            raise InputError(f"{path}: n_atoms does not add up to the rows of features.")
-        return cls(**arrays, model=model, layer=layer)
-
-
-def save_npz(path: str | Path, **arrays: np.ndarray) -> None:
-    """Write an NPZ file, whole or not at all."""
-    try:
-        with written_whole(Path(path)) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **arrays)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
+ABOUT = ("n_atoms", "numbers", "kept")  # what a block holds beside its layers
 
 
 def extract_features(
@@ -131,7 +52,7 @@ def extract_features(
         another one that the model offers, such as ``"interaction-1"``.
     store
         Folder in which all layers are kept, so that an interrupted run goes on where it stopped
-        and a repeated one only reads.
+        and a repeated one only reads; by default one that is deleted again.
     progress
         Show a progress bar.
 
@@ -152,70 +73,54 @@ def extract_features(
     >>> found.features.shape, found.n_atoms.tolist()
     ((3, 118), [1, 2])
     """
-    model = load_model(model) if isinstance(model, str | Path) else model
-    if isinstance(model, RemoteModel):
-        return extracted_remotely(structures, model, layer, store, progress)
-    if layer not in model.widths:
-        raise InputError(f"{layer}: no such layer, {model.name} has {', '.join(model.widths)}.")
-    blocks = None if store is None else feature_store(structures, model, store)
-    parts = []
-    with progress_bar(structures, model, progress) as bar:
-        for number, start in enumerate(range(0, len(structures), BLOCK)):
-            block = structures[start : start + BLOCK]
-            if blocks is not None and number in blocks:
-                part = blocks.read(number, (layer, *ABOUT))
-            else:
-                part = extract_block(block, model, start)
-                if blocks is not None:
-                    blocks.write(number, *part)
-            parts.append(part)
-            bar.update(len(block))
-    return joined(parts, model.name, layer)
-
-
-def extracted_remotely(
-    structures: Sequence[Atoms],
-    model: RemoteModel,
-    layer: str,
-    store: str | Path | None,
-    progress: bool,
-) -> Features:
-    """Have the model's own Python fill a store, a passing one if none is named, and read it."""
     if store is None:
         with tempfile.TemporaryDirectory() as folder:
-            return extracted_remotely(structures, model, layer, folder, progress)
+            return extract_features(structures, model, layer, store=folder, progress=progress)
+    model = loaded(model)
+    remote = isinstance(model, RemoteModel)
+    if layer not in model.widths and not remote:  # a remote model's own Python knows all its layers
+        raise InputError(f"{layer}: no such layer, {model.name} has {', '.join(model.widths)}.")
     blocks = feature_store(structures, model, store)
-    numbers = range(-(-len(structures) // BLOCK))
-    with progress_bar(structures, model, progress) as bar:
+    missing = missing_blocks(structures, blocks)
+    n_missing = sum(len(block) for *_, block in missing)
+    with tqdm(total=n_missing, desc=model.name, unit="structure", disable=not progress) as bar:
 
         def show_stored() -> None:
-            n_stored = BLOCK * sum(number in blocks for number in numbers)
-            bar.update(min(len(structures), n_stored) - bar.n)
+            bar.update(sum(len(block) for n, _, block in missing if n in blocks) - bar.n)
 
-        if not all(number in blocks for number in numbers):
+        if remote and missing:
             model.extract(structures, layer, Path(store), show_stored)
-        show_stored()
+            show_stored()
+        else:
+            for number, start, block in missing:
+                blocks.write(number, *extract_block(block, model, start))
+                bar.update(len(block))
+    numbers = range(n_blocks(structures))
     parts = [blocks.read(number, (layer, *ABOUT)) for number in numbers]
-    return joined(parts, model.name, layer)
-
-
-def progress_bar(structures: Sequence[Atoms], model: LatentModel, shown: bool) -> tqdm:
-    """One step a structure."""
-    return tqdm(total=len(structures), desc=model.name, unit="structure", disable=not shown)
-
-
-def joined(
-    parts: Sequence[tuple[dict[str, np.ndarray], dict[str, str]]], name: str, layer: str
-) -> Features:
-    """The features of all blocks, one after the other."""
     dropped = {int(index): why for _, refused in parts for index, why in refused.items()}
-    if sum(len(arrays["kept"]) for arrays, _ in parts) == 0:
+    if not any(len(arrays["kept"]) for arrays, _ in parts):
         why = next(iter(dropped.values()), "there is none")
-        raise InputError(f"{name}: no structure left to extract features from ({why}).")
-    whole = {key: np.concatenate([a[key] for a, _ in parts]) for key in (layer, *ABOUT)}
-    return Features(
-        whole[layer], whole["n_atoms"], whole["numbers"], whole["kept"], dropped, name, layer
-    )
+        raise InputError(f"{model.name}: no structure left to extract features from ({why}).")
+    whole = (np.concatenate([arrays[key] for arrays, _ in parts]) for key in (layer, *ABOUT))
+    return Features(*whole, dropped, model.name, layer)
+
+
+def loaded(model: str | Path | LatentModel) -> LatentModel | RemoteModel:
+    """The model of a name or file, or the one that it is already."""
+    return load_model(model) if isinstance(model, str | Path) else model
+
+
+def n_blocks(structures: Sequence[Atoms]) -> int:
+    """How many blocks hold the structures."""
+    return -(-len(structures) // BLOCK)
+
+
+def missing_blocks(
+    structures: Sequence[Atoms], blocks: FeatureStore
+) -> list[tuple[int, int, Sequence[Atoms]]]:
+    """Number, index of the first structure, and structures of each block that is not stored."""
+    starts = range(0, len(structures), BLOCK)
+    return [(n, i, structures[i : i + BLOCK]) for n, i in enumerate(starts) if n not in blocks]
 
 
 def features_by_name(
@@ -242,6 +147,11 @@ def features_by_name(
     missing : dict
         What was asked for, and a sentence that says why there are no features of it.
 
+    Raises
+    ------
+    InputError
+        There are none at all.
+
     Examples
     --------
     >>> from ase.build import bulk
@@ -258,6 +168,8 @@ def features_by_name(
             missing[str(getattr(model, "name", model))] = str(error)
         else:
             features[found.model] = found
+    if not features:
+        raise InputError(" ".join(["There are no features.", *missing.values()]))
     return features, missing
 
 
@@ -281,16 +193,12 @@ def features_by_layer(
     >>> list(features_by_layer([bulk("Cu")], "element"))
     ['backbone', 'last']
     """
-    model = load_model(model) if isinstance(model, str | Path) else model
-    options = {"store": store, "progress": progress}
-    ends = {layer: extract_features(structures, model, layer, **options) for layer in LAYERS}
+    read = partial(extract_features, structures, loaded(model), store=store, progress=progress)
     steps: dict[str, Features] = {}
-    while True:
-        layer = f"interaction-{len(steps) + 1}"
-        try:  # only its own Python knows how many a remote model has
-            steps[layer] = extract_features(structures, model, layer, **options)
-        except InputError:
-            return steps | ends
+    with suppress(InputError):  # only its own Python knows how many a remote model has
+        for layer in (f"interaction-{n}" for n in count(1)):
+            steps[layer] = read(layer)
+    return steps | {layer: read(layer) for layer in LAYERS}
 
 
 def feature_store(
@@ -321,39 +229,34 @@ class FeatureBlocks(Sequence):
         layer: str,
         store: str | Path,
     ) -> None:
-        loaded = [load_model(m) if isinstance(m, str | Path) else m for m in models]
         self.layer = layer
-        self.stores = {m.name: feature_store(structures, m, store) for m in loaded}
-        self.length = -(-len(structures) // BLOCK)
-        for name, blocks in self.stores.items():
-            if not all(number in blocks for number in range(self.length)):
-                raise InputError(
-                    f"{name}: its features are not all in {store}, extract them first."
-                )
+        self.length = n_blocks(structures)
+        self.stores: dict[str, FeatureStore] = {}
+        for model in map(loaded, models):
+            self.stores[model.name] = feature_store(structures, model, store)
+            if missing_blocks(structures, self.stores[model.name]):
+                words = f"its features are not all in {store}, extract them first"
+                raise InputError(f"{model.name}: {words}.")
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
         """Name to (n_atoms, width)."""
-        if not 0 <= number < self.length:
-            raise IndexError(number)
-        names = (self.layer, "kept", "n_atoms")
-        parts = {name: store.read(number, names)[0] for name, store in self.stores.items()}
-        common = reduce(np.intersect1d, (p["kept"] for p in parts.values()))
-        return {
-            name: p[self.layer][np.repeat(np.isin(p["kept"], common), p["n_atoms"])]
-            for name, p in parts.items()
-        }
+        parts = self._parts(range(self.length)[number], self.layer)
+        tables = [p[self.layer][np.repeat(shared, p["n_atoms"])] for p, shared in parts]
+        return dict(zip(self.stores, tables, strict=True))
 
     def n_atoms(self) -> list[np.ndarray]:
         """(n_structures,) atoms of each kept structure, block by block."""
-        found = []
-        for number in range(self.length):
-            parts = [s.read(number, ("kept", "n_atoms"))[0] for s in self.stores.values()]
-            common = reduce(np.intersect1d, (p["kept"] for p in parts))
-            found.append(parts[0]["n_atoms"][np.isin(parts[0]["kept"], common)])
-        return found
+        firsts = (self._parts(number)[0] for number in range(self.length))
+        return [part["n_atoms"][shared] for part, shared in firsts]
+
+    def _parts(self, number: int, *names: str) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
+        """Of each model the arrays of a block, and which of its structures all models accept."""
+        parts = [s.read(number, ("kept", "n_atoms", *names))[0] for s in self.stores.values()]
+        common = reduce(np.intersect1d, (part["kept"] for part in parts))
+        return [(part, np.isin(part["kept"], common)) for part in parts]
 
 
 def extract_block(
@@ -367,25 +270,16 @@ def extract_block(
             graphs[index] = model.prepare(atoms)
         except Unsupported as error:
             refused[str(start + index)] = str(error)
-    results: dict[int, dict[str, np.ndarray]] = {}
+    kept = np.array(list(graphs), dtype=np.int64)
+    n_atoms = np.array([len(block[i]) for i in kept], dtype=np.int64)
+    owner = np.repeat(kept, n_atoms)
+    arrays = {name: np.empty((len(owner), d), np.float32) for name, d in model.widths.items()}
     for batch in packed({i: model.size(g) for i, g in graphs.items()}, BATCH_SIZE):
-        layers = forward(model, [graphs[i] for i in batch])
-        ends = np.cumsum([len(block[i]) for i in batch])[:-1]
-        split = {layer: np.split(array, ends) for layer, array in layers.items()}
-        for position, index in enumerate(batch):
-            results[index] = {layer: split[layer][position] for layer in model.widths}
-    kept = sorted(results)
-    arrays = {
-        layer: np.concatenate(
-            [np.empty((0, width), np.float32), *(results[i][layer] for i in kept)]
-        )
-        for layer, width in model.widths.items()
-    }
-    arrays["kept"] = np.array([start + i for i in kept], dtype=np.int64)
-    arrays["n_atoms"] = np.array([len(block[i]) for i in kept], dtype=np.int64)
-    numbers = [block[i].numbers.astype(np.int64) for i in kept]
-    arrays["numbers"] = np.concatenate([np.empty(0, np.int64), *numbers])
-    return arrays, refused
+        layers = forward(model, [graphs[i] for i in sorted(batch)])
+        for name, array in arrays.items():
+            array[np.isin(owner, batch)] = layers[name]
+    numbers = np.concatenate([np.empty(0, np.int64), *(block[i].numbers for i in kept)])
+    return {**arrays, "n_atoms": n_atoms, "numbers": numbers, "kept": start + kept}, refused
 
 
 def forward(model: LatentModel, graphs: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -414,13 +308,3 @@ def packed(sizes: dict[int, int], budget: int) -> Iterator[list[int]]:
         load += sizes[index]
     if batch:
         yield batch
-
-
-def common_structures(features: Sequence[Features]) -> list[Features]:
-    """The same features on the structures that every model accepts."""
-    kept = features[0].kept
-    for other in features[1:]:
-        kept = np.intersect1d(kept, other.kept)
-    if len(kept) == 0:
-        raise InputError("No structure is accepted by every compared model.")
-    return [f.select(kept) for f in features]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from .models.base import Course, Hyperparameters, LatentModel, TrainableModel, weights_file
+from .models.base import Course, LatentModel, TrainableModel, Unsupported, weights_file
+from .models.catalog import load_model
 from .resources import InputError, written_whole
-from .structures import labels_fingerprint
+from .splits import split_by_origin
+from .structures import labels_fingerprint, load_structures
 from .training import element_counts, prediction_errors
 
 PROTOCOLS = (
@@ -119,23 +124,34 @@ def fine_tune(
     InputError
         Another family, an unknown protocol, no epochs, structures without labels, or replay
         without a MACE.
+
+    Examples
+    --------
+    >>> from umlip_latents import load_model, load_structures
+    >>> from umlip_latents.splits import split_by_origin
+    >>> parts = split_by_origin(load_structures("li3ps4-gfn1"), 8, 4)
+    >>> model = load_model("chgnet-0.3.0")
+    >>> run = fine_tune(model, *parts, "bespoke", cache="runs", epochs=5)  # doctest: +SKIP
+    >>> run.history["force"].tolist()  # doctest: +SKIP
+    [...]
     """
-    if not isinstance(pretrained, TrainableModel):
-        raise InputError(f"{pretrained.name}: only a CHGNet or a MACE can be fine-tuned.")
+    check_trainable(pretrained)
     if protocol not in (*PROTOCOLS, REPLAY):
         raise InputError(f"{protocol}: no such protocol, only {', '.join((*PROTOCOLS, REPLAY))}.")
     if epochs < 1 or not len(training) or not len(test):
         raise InputError("Fine-tuning needs an epoch, a training and a test structure at least.")
     if (protocol == REPLAY) != bool(len(replay)) or (len(replay) and not pretrained.replays):
         raise InputError("Multi-head replay needs a MACE and structures for replay.")
-    hyperparameters = Hyperparameters(epochs, learning_rate, batch_size, seed)
+    batch_size = min(batch_size, len(training))  # mace-torch drops a batch that is not full
+    settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    settings["seed"] = seed
     recipe = {
         "protocol": protocol,
         "pretrained": pretrained.fingerprint,
         "training": labels_fingerprint(training, "training"),
         "test": labels_fingerprint(test, "test"),
         "replay": labels_fingerprint(replay, "replay"),
-        **hyperparameters._asdict(),
+        **settings,
     }
     text = json.dumps(recipe, indent=1)
     folder = Path(cache) / f"{protocol}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -145,10 +161,112 @@ def fine_tune(
         (folder / "recipe.json").write_text(text + "\n")
         first = sum(errors_file(folder, epoch).is_file() for epoch in range(epochs))
         shift = alignment(run.start, training)
-        course = Course(training, replay, shift, hyperparameters, folder, first)
+        course = Course(training, replay, shift, folder, first, **settings)
         for epoch, model in run.start.train_on(course):
             record(run, epoch, model, test)
     return run
+
+
+class Case(NamedTuple):
+    """A model and a target domain for it.
+
+    Attributes
+    ----------
+    start
+        What is fine-tuned.
+    training, test
+        Labelled structures.
+    held_out
+        Structures to read features of; the test part is among them, the training part is not.
+    origins
+        (n_held_out,) the trajectory of each. No trajectory has structures in training, too.
+    """
+
+    start: TrainableModel
+    training: list[Atoms]
+    test: list[Atoms]
+    held_out: list[Atoms]
+    origins: list[str]
+
+
+def study_cases(
+    models: Sequence[str | Path],
+    targets: Sequence[str | Path],
+    *,
+    n_training: int,
+    n_test: int,
+    n_held_out: int,
+) -> tuple[dict[tuple[str, str], Case], list[str]]:
+    """Every model on every target domain, as far as it can be trained on it.
+
+    Parameters
+    ----------
+    models
+        Names or files of the starts.
+    targets
+        Names or files of labelled structures, ``info["origin"]`` naming the trajectory of each.
+        Where it does not, each structure is an origin of its own.
+    n_training, n_test, n_held_out
+        Number of structures, at most; a third of the origins is held out.
+
+    Returns
+    -------
+    cases : dict
+        By the names of start and target.
+    left_out : list of str
+        A sentence for every model and target that cannot be part of it.
+
+    Examples
+    --------
+    >>> sizes = {"n_training": 4, "n_test": 2, "n_held_out": 6}
+    >>> study_cases(["element"], ["li3ps4-gfn1"], **sizes)
+    ({}, ['element: only a CHGNet or a MACE can be fine-tuned.'])
+    """
+    cases: dict[tuple[str, str], Case] = {}
+    left_out: dict[str, None] = {}
+    for source, target in product(models, targets):
+        try:
+            start = load_model(source)
+            check_trainable(start)
+            structures = labelled(target)
+            kept = accepted(start, structures)
+            if len(kept) < len(structures):
+                refused = f"{len(structures) - len(kept)} of its {len(structures)} structures"
+                left_out[f"{target}: {start.name} refuses {refused}."] = None
+            training, held_out = split_by_origin(kept, n_training, n_held_out)
+            origins = [atoms.info["origin"] for atoms in held_out]
+            if len(set(origins)) < 4:
+                raise InputError(f"{target}: fewer than 4 trajectories can be held out.")
+            test = held_out[:n_test]
+            cases[start.name, str(target)] = Case(start, training, test, held_out, origins)
+        except InputError as error:
+            left_out[str(error)] = None
+    return cases, list(left_out)
+
+
+def check_trainable(model: LatentModel) -> None:
+    """Raise `InputError` for a model that cannot be trained on."""
+    if not isinstance(model, TrainableModel):
+        raise InputError(f"{model.name}: only a CHGNet or a MACE can be fine-tuned.")
+
+
+def labelled(target: str | Path) -> list[Atoms]:
+    """The structures of a target domain, each with its origin; refuses those without labels."""
+    structures = load_structures(target)
+    labels_fingerprint(structures, f"{target},")
+    for index, atoms in enumerate(structures):
+        atoms.info["origin"] = str(atoms.info.get("origin", f"structure {index}"))
+    return structures
+
+
+def accepted(model: LatentModel, structures: Sequence[Atoms]) -> list[Atoms]:
+    """Those that the model does not refuse."""
+    kept = []
+    for atoms in structures:
+        with contextlib.suppress(Unsupported):
+            model.prepare(atoms)
+            kept.append(atoms)
+    return kept
 
 
 def starting_model(pretrained: LatentModel, protocol: str, seed: int) -> LatentModel:

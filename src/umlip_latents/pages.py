@@ -143,12 +143,12 @@ def cumulant_steps(folders: Mapping[str, Path]) -> str:
     files = {run: folder / "02_cumulants-orders.csv" for run, folder in folders.items()}
     runs = [pd.read_csv(file).assign(run=run) for run, file in files.items() if file.is_file()]
     paper = pd.read_csv(PUBLISHED).query("study == 'cumulant-orders-pet-mad-mad-test'")
-    paper = paper.assign(run="paper", dataset="MAD test", model="PET-MAD", gfre=paper["value"])
-    for end in ("source", "target"):
-        paper[f"{end}_order"] = paper[end].str.removeprefix("order-").astype(int)
-    table = pd.concat([*runs, paper]).query("target_order == source_order + 1")
+    paper = paper.rename(columns={"value": "error"})
+    table = pd.concat([*runs, paper.assign(run="paper", dataset="MAD test", model="PET-MAD")])
+    order = {end: table[end].str.removeprefix("order-").astype(int) for end in ("source", "target")}
+    table = table.assign(step=order["target"])[order["target"] == order["source"] + 1]
     table = table.rename(columns={"dataset": "data set"}).pivot_table(
-        index=["run", "data set", "model"], columns="target_order", values="gfre", sort=False
+        "error", ["run", "data set", "model"], "step", aggfunc="median", sort=False
     )
     return markdown(table.rename(columns=lambda n: f"{n - 1} to {n}").reset_index())
 

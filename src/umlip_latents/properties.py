@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 from ase.neighborlist import neighbor_list
+from scipy.spatial.transform import Rotation
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from skmatter.decomposition import PCovR
 
 from .comparing import constant
 from .comparison import Comparison
-from .extraction import Features, common_structures, extract_features
+from .extraction import extract_features
+from .features import Features, common_structures
 from .models.base import LatentModel
 from .reconstruction import subtract_element_means
 from .resources import InputError
@@ -37,13 +39,9 @@ def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
     >>> round(element_share([[0.0], [2.0], [7.0], [9.0]], [1, 1, 8, 8]), 3)
     0.925
     """
-    x = np.asarray(features, dtype=np.float64)
-    _, element = np.unique(numbers, return_inverse=True)
-    counts = np.bincount(element)
-    means = np.zeros((len(counts), x.shape[1]))
-    np.add.at(means, element, x)
-    means /= counts[:, None]
-    return float(1 - ((x - means[element]) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum())
+    x = pd.DataFrame(np.asarray(features, dtype=np.float64))
+    within = x - x.groupby(np.asarray(numbers)).transform("mean")
+    return float(1 - (within**2).sum().sum() / ((x - x.mean()) ** 2).sum().sum())
 
 
 def varying(
@@ -126,48 +124,35 @@ def invariance_deviations(
     """
     rng = np.random.default_rng(seed)
     reference = extract_features(structures, model, progress=False)
-    offsets = np.cumsum(reference.n_atoms) - reference.n_atoms
+    rows = np.split(np.arange(len(reference.features)), np.cumsum(reference.n_atoms)[:-1])
     orders = [rng.permutation(len(a)) for a in structures]
-    changed = {
-        "rotation": [rotated(a, rng) for a in structures],
-        "translation": [translated(a, rng) for a in structures],
-        "permutation": [a[order] for a, order in zip(structures, orders, strict=True)],
-        "2x2x2 supercell": [a.repeat(1 + a.pbc) for a in structures],
-    }
-    rows = {
-        "rotation": np.arange(len(reference.features)),
-        "translation": np.arange(len(reference.features)),
-        "permutation": np.concatenate(
-            [o + start for o, start in zip(orders, offsets, strict=True)]
+    # the changed structures, and for each of them the rows of the reference that they must have
+    cases = {
+        "rotation": ([rotated(a, rng) for a in structures], rows),
+        "translation": ([translated(a, rng) for a in structures], rows),
+        "permutation": (
+            [a[order] for a, order in zip(structures, orders, strict=True)],
+            [r[order] for r, order in zip(rows, orders, strict=True)],
         ),
-        "2x2x2 supercell": np.concatenate(
-            [
-                np.tile(np.arange(len(a)) + start, 2 ** a.pbc.sum())
-                for a, start in zip(structures, offsets, strict=True)
-            ]
+        "2x2x2 supercell": (
+            [a.repeat(1 + a.pbc) for a in structures],
+            [np.tile(r, 2 ** a.pbc.sum()) for r, a in zip(rows, structures, strict=True)],
         ),
     }
-    largest = np.abs(reference.features).max()
-    return {
-        name: float(
-            np.abs(
-                extract_features(versions, model, progress=False).features
-                - reference.features[rows[name]]
-            ).max()
-            / largest
-        )
-        for name, versions in changed.items()
-    }
+    deviations = {}
+    for name, (changed, expected) in cases.items():
+        found = extract_features(changed, model, progress=False).features
+        difference = np.abs(found - reference.features[np.concatenate(expected)]).max()
+        deviations[name] = float(difference / np.abs(reference.features).max())
+    return deviations
 
 
 def rotated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     """The structure and its cell under a random rotation."""
-    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
-    q *= np.sign(np.diag(r))
-    q[:, 0] *= np.linalg.det(q)
+    rotation = Rotation.random(None, rng)
     turned = atoms.copy()
-    turned.set_cell(atoms.cell.array @ q.T)
-    turned.positions = atoms.positions @ q.T
+    turned.set_cell(rotation.apply(atoms.cell.array))
+    turned.positions = rotation.apply(atoms.positions)
     return turned
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 LIBRARIES = ("umlip-latents", "numpy", "torch", "ase", "chgnet", "mace-torch", "skmatter", "tblite")
@@ -13,32 +13,21 @@ LIBRARIES = ("umlip-latents", "numpy", "torch", "ase", "chgnet", "mace-torch", "
 def provenance() -> dict:
     """Versions, git commit and machine."""
     return {
-        "versions": {name: installed(name) for name in LIBRARIES},
+        "versions": {name: version(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "commit": COMMIT,
         "machine": f"{platform.system()} {platform.machine()}",
     }
 
 
-def installed(name: str) -> str:
-    """Version of a library, or that it is absent."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def commit() -> str:
     """The git commit of this checkout, marked if files have changed since."""
-    here = Path(__file__).parent
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        head = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        found = subprocess.check_output([*git, "--abbrev=12"], stderr=subprocess.DEVNULL, text=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip()
+    return found.strip()
 
 
 COMMIT = commit()  # of the code that was loaded, whatever is committed while it runs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import yaml
 from pooch import HTTPDownloader
+from pooch import file_hash as sha256
 
 PACKAGE = Path(__file__).parent
 # a wheel carries `data` inside the package, a checkout beside `src`
@@ -40,15 +40,6 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal text."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def verified(path: Path, expected: str, who: str = "the registry expects") -> Path:
     """Return `path` if its SHA-256 is `expected`, raise `InputError` otherwise."""
     found = sha256(path)
@@ -57,40 +48,43 @@ def verified(path: Path, expected: str, who: str = "the registry expects") -> Pa
     return path
 
 
-def first_record(file: str) -> Path:
-    """Where the SHA-256 of the first copy of a file stands, if none is published for it."""
-    return cache_folder() / f"{Path(file).name}.sha256"
-
-
-def same_as_first(path: Path) -> Path:
-    """Trust on first use: the SHA-256 of the first copy is recorded, later ones must have it."""
-    record = first_record(path.name)
-    if record.is_file():
-        return verified(path, record.read_text().strip(), f"the first copy had, as {record} says,")
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(f"{sha256(path)}\n")
-    words = "no SHA-256 was published for it; this copy is trusted, and its SHA-256 recorded in"
-    print(f"{path.name}: {words} {record}", file=sys.stderr)
-    return path
-
-
 def cache_folder() -> Path:
     """Where downloads, and the environments of model families, are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "umlip-latents"
 
 
-def fetch(file: str, url: str, expected: str | None = None) -> Path:
+def fetch(file: str, url: str, expected: str | None = None, *, trust: bool = False) -> Path:
     """A registered file: from ``UMLIP_LATENTS_DATA``, from the cache, or downloaded once.
 
     The single door to the network. The download goes to a temporary name and is renamed only
-    after its SHA-256 has matched. Without a published SHA-256 the first copy's is recorded.
+    after its SHA-256 has matched. Where none is published, `trust` on first use: the SHA-256 of
+    the first copy is recorded, and later ones must have it.
+
+    Raises
+    ------
+    InputError
+        No copy can be had, or it has another SHA-256, or nothing vouches for it.
     """
+    record, who = cache_folder() / f"{Path(file).name}.sha256", "the registry expects"
+    if not expected and record.is_file():
+        expected, who = record.read_text().strip(), f"the first copy had, as {record} says,"
+    if not expected and not trust:
+        raise InputError(
+            f"{file}: no SHA-256 is published for it, and it can run any code while it loads; "
+            "pass --trust (trust=True) once, and the SHA-256 of that copy is recorded."
+        )
     path = Path(os.environ.get("UMLIP_LATENTS_DATA") or cache_folder()) / file
     if not path.is_file():
         path = cache_folder() / file
     if not path.is_file():
         download(url, path, expected)
-    return verified(path, expected) if expected else same_as_first(path)
+    if expected:
+        return verified(path, expected, who)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(f"{sha256(path)}\n")
+    words = "no SHA-256 was published for it; this copy is trusted, and its SHA-256 recorded in"
+    print(f"{path.name}: {words} {record}", file=sys.stderr)
+    return path
 
 
 def download(url: str, path: Path, expected: str | None) -> None:

@@ -17,10 +17,7 @@ PUBLISHED = DATA / "published" / "reconstruction_errors.csv"
 
 
 def save_results(
-    folder: str | Path,
-    name: str,
-    findings: Sequence[Mapping[str, str]],
-    **tables: pd.DataFrame,
+    folder: str | Path, name: str, findings: Sequence[Mapping[str, str]], **tables: pd.DataFrame
 ) -> None:
     """Write what a notebook found: ``<name>.json`` and ``<name>-<table>.csv``.
 

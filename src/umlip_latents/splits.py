@@ -121,18 +121,17 @@ def split_structures(
     left = np.zeros(120, dtype=int)
     for atoms in structures:
         left[np.unique(atoms.numbers)] += 1
-    parts: list[list[int]] = [[] for _ in sizes]
-    rest: list[int] = []
+    limits = (*sizes, len(structures))
+    parts: list[list[int]] = [[] for _ in limits]
     for index in np.random.default_rng(seed).permutation(len(structures)):
         elements = np.unique(structures[index].numbers)
-        open_parts = (p for p, size in zip(parts, sizes, strict=True) if len(p) < size)
-        part = next(open_parts, None)
-        if part is not None and (left[elements] > 1).all():
-            part.append(int(index))
+        free = next(n for n, limit in enumerate(limits) if len(parts[n]) < limit)
+        if free < len(sizes) and (left[elements] > 1).all():
             left[elements] -= 1
+            parts[free].append(index)
         else:
-            rest.append(int(index))
-    return [np.sort(np.array(part, dtype=int)) for part in (*parts, rest)]
+            parts[-1].append(index)
+    return [np.sort(np.array(part, dtype=int)) for part in parts]
 
 
 def split_by_origin(
@@ -141,13 +140,13 @@ def split_by_origin(
     """Training and test structures such that no trajectory (``info["origin"]``) has both.
 
     A third of the origins, drawn at random, is for the test. Each part takes the first frame of
-    every origin, then the second, and so on, so that a small part is as diverse as it can be. A
-    structure without an origin is one of its own.
+    every origin, then the second, and so on, so that a small part is as diverse as it can be; it
+    is smaller where there are not that many. A structure without an origin is one of its own.
 
     Raises
     ------
     InputError
-        Too few structures or origins for the sizes asked for.
+        All structures are of one origin.
 
     Examples
     --------
@@ -160,14 +159,12 @@ def split_by_origin(
     for index, atoms in enumerate(structures):
         by_origin.setdefault(str(atoms.info.get("origin", index)), []).append(atoms)
     names = np.random.default_rng(seed).permutation(sorted(by_origin))
+    if len(names) < 2:
+        raise InputError(f"{len(structures)} structures of {len(names)} origins: two are needed.")
     n_held_out = -(-len(names) // 3)
-    parts = []
-    for chosen, size in ((names[n_held_out:], n_training), (names[:n_held_out], n_test)):
-        frames = interleaved([by_origin[name] for name in chosen])
-        if len(chosen) == 0 or len(frames) < size:
-            raise InputError(f"{len(frames)} structures of {len(chosen)} origins, not {size}.")
-        parts.append(frames[:size])
-    return parts[0], parts[1]
+    chosen = ((names[n_held_out:], n_training), (names[:n_held_out], n_test))
+    training, test = (interleaved([by_origin[n] for n in part])[:size] for part, size in chosen)
+    return training, test
 
 
 def interleaved(lists: Sequence[list]) -> list:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zarr
@@ -25,17 +24,16 @@ class FeatureStore:
         What the features come from. A store of another provenance is refused.
     """
 
-    def __init__(self, path: Path, provenance: dict[str, Any]) -> None:
+    def __init__(self, path: Path, provenance: Mapping[str, str]) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        group = zarr.open_group(path / "provenance", mode="a")
-        if len(group.attrs) == 0:
-            group.attrs.update(provenance)
-        for key in ("model", "fingerprint", "structures"):
-            if group.attrs.get(key) != provenance[key]:
+        held = zarr.open_group(path / "provenance", mode="a").attrs
+        if len(held) == 0:
+            held.update(provenance)
+        for key, value in provenance.items():
+            if held.get(key) != value:
                 raise InputError(
-                    f"{path}: holds features of {key} {group.attrs.get(key)}, "
-                    f"not of {provenance[key]}."
+                    f"{path}: holds features of {key} {held.get(key)}, not of {value}."
                 )
 
     def _block(self, number: int) -> Path:
@@ -45,16 +43,15 @@ class FeatureStore:
         return self._block(number).is_dir()
 
     def read(
-        self, number: int, names: Sequence[str] | None = None
+        self, number: int, names: Sequence[str]
     ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        """The arrays of a block, all or those named, and why structures were left out, by index."""
+        """The named arrays of a block, and why structures were left out, by index."""
         group = zarr.open_group(self._block(number), mode="r")
-        stored = set(group.array_keys())
-        if not stored.issuperset(names or ()):
-            lacking = ", ".join(sorted(set(names) - stored))
-            raise InputError(f"{self.path}: holds {', '.join(sorted(stored))}, but no {lacking}.")
-        arrays = {name: np.asarray(group[name][:]) for name in names or stored}
-        return arrays, dict(group.attrs.get("dropped", {}))
+        stored = sorted(group.array_keys())
+        if lacking := sorted({*names}.difference(stored)):
+            words = f"holds {', '.join(stored)}, but no {', '.join(lacking)}"
+            raise InputError(f"{self.path}: {words}.")
+        return {name: group[name][:] for name in names}, dict(group.attrs["dropped"])
 
     def write(self, number: int, arrays: dict[str, np.ndarray], dropped: dict[str, str]) -> None:
         """Store a block; it appears whole or not at all, and the first of two writers wins."""

@@ -49,20 +49,18 @@ def load_structures(source: str | Path) -> list[Atoms]:
     >>> len(structures), structures[0].info["subset"]
     (948, 'bulk')
     """
-    entry = registry("datasets").get(str(source))
+    known, path = list_datasets(), Path(source)
+    entry = known.get(str(source))
     if entry is None:
-        path = Path(source)
         if not path.is_file():
-            names = ", ".join(registry("datasets"))
+            names = ", ".join(known)
             raise InputError(f"{source}: no such file, and no data set of that name ({names}).")
     elif "path" in entry:
         path = verified(DATA / entry["path"], entry["sha256"])
     else:
         if not entry.get("sha256"):
-            raise InputError(
-                f"{source}: no verified SHA-256 is registered; download it from "
-                f"{entry['landing_page']} and pass the file's path."
-            )
+            words = f"download it from {entry['landing_page']} and pass the file's path"
+            raise InputError(f"{source}: no verified SHA-256 is registered; {words}.")
         path = fetch(entry["file"], entry["url"], entry["sha256"])
     try:
         structures = read(path, index=":")
@@ -92,14 +90,10 @@ def check_structure(atoms: Atoms, where: str) -> None:
 def fingerprint(structures: Sequence[Atoms]) -> str:
     """SHA-256 over numbers, positions, cells and boundary conditions."""
     digest = hashlib.sha256()
-    for atoms in structures:
-        for array in (
-            atoms.numbers.astype("<i8"),
-            atoms.positions.astype("<f8"),
-            atoms.cell.array.astype("<f8"),
-            atoms.pbc.astype("u1"),
-        ):
-            digest.update(array.tobytes())
+    for a in structures:
+        digest.update(a.numbers.astype("<i8").tobytes())
+        digest.update(np.concatenate([a.positions, a.cell.array]).astype("<f8").tobytes())
+        digest.update(a.pbc.astype("u1").tobytes())
     return digest.hexdigest()
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from ase.io import write
 
 from .models import mace
 from .models.base import TrainableModel
@@ -29,6 +28,13 @@ def read_recipe(recipe_file: str | Path) -> dict:
     ------
     InputError
         The file cannot be read or lacks something.
+
+    Examples
+    --------
+    >>> from umlip_latents.resources import DATA
+    >>> recipe = read_recipe(DATA / "recipes" / "book-mace-base-s1.json")
+    >>> recipe["mace"]["seed"], recipe["mace"]["r_max"]
+    (1, 4.5)
     """
     path = Path(recipe_file)
     try:
@@ -54,6 +60,13 @@ def recipe_parts(recipe: dict) -> dict[str, list[Atoms]]:
     data sets to how many structures of the remainder to take, ``max_atoms`` bounds their size,
     ``only`` names an element that each of them contains, ``without`` elements that none does.
     Each structure carries its data set as ``info["dataset"]``.
+
+    Examples
+    --------
+    >>> sizes = {"held_out": 50, "validation": 20, "split_seed": 0}
+    >>> parts = recipe_parts({"datasets": ["embedded"], "group": "origin", **sizes})
+    >>> {name: len(part) for name, part in parts.items()}
+    {'training': 878, 'validation': 20, 'held out': 50}
     """
     structures = []
     for name in recipe["datasets"]:
@@ -106,45 +119,43 @@ def train_recipe(recipe_file: str | Path, output: str | Path) -> dict:
     -------
     dict
         The card: recipe, SHA-256 of the data, curve, held-out errors.
+
+    Examples
+    --------
+    >>> from umlip_latents.resources import DATA
+    >>> recipe = DATA / "recipes" / "book-mace-base-s1.json"
+    >>> train_recipe(recipe, "base-s1.safetensors")["trained_elements"]  # doctest: +SKIP
+    ['Ag', ...]
     """
     recipe, output = read_recipe(recipe_file), Path(output)
     parts = recipe_parts(recipe)
     scratch = output.with_suffix("")
     scratch.mkdir(parents=True, exist_ok=True)
-    for name in ("training", "validation"):
-        write(scratch / f"{name}.xyz", [mace.labelled(atoms) for atoms in parts[name]])
     everything = {int(z) for part in parts.values() for atoms in part for z in atoms.numbers}
-    mace.run_trainer(
-        recipe["mace"]
-        | {
-            "name": recipe["name"],
-            "work_dir": str(scratch),
-            "train_file": str(scratch / "training.xyz"),
-            "valid_file": str(scratch / "validation.xyz"),
-            "atomic_numbers": str(sorted(everything)),  # those not trained on, too
-            "error_table": "PerAtomMAE",
-            "save_all_checkpoints": True,
-            "restart_latest": True,
-            "plot": False,
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
-        }
-    )
-    network = mace.load_pickled(scratch / f"{recipe['name']}.model").to("cpu")
-    held_out, model = parts["held out"], mace.MaceModel(network, recipe["name"])
+    settings = recipe["mace"] | {
+        "atomic_numbers": str(sorted(everything)),  # those not trained on, too
+        "error_table": "PerAtomMAE",
+        "restart_latest": True,
+        "plot": False,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+    }
+    learned = {"train": parts["training"], "valid": parts["validation"]}
+    model = mace.MaceModel(mace.trained(scratch, learned, settings), recipe["name"])
+    names, sets = recipe["datasets"], list_datasets()
+    errors = partial(model_errors, model)
+    baseline = partial(composition_baseline, parts["training"])
     card = {
         "name": recipe["name"],
         "recipe": recipe,
-        "data_sha256": {name: dataset_sha256(name) for name in recipe["datasets"]},
+        "data_sha256": {n: sets[n]["sha256"] if n in sets else sha256(n) for n in names},
         "n_structures": {name: len(part) for name, part in parts.items()},
         "trained_elements": sorted({s for atoms in parts["training"] for s in atoms.symbols}),
         "weights": "those of the last epoch",
         "validation_curve": validation_curve(scratch / "results"),
-        "held_out_errors": by_dataset(held_out, partial(model_errors, model)),
-        "linear_baseline_errors": by_dataset(
-            held_out, partial(composition_baseline, parts["training"])
-        ),
+        "held_out_errors": by_dataset(parts["held out"], errors),
+        "linear_baseline_errors": by_dataset(parts["held out"], baseline),
     }
-    mace.save_network(network, output, card)
+    model.save(output, **card)
     return card
 
 
@@ -175,12 +186,6 @@ def same_group(structures: Sequence[Atoms], chosen: np.ndarray, key: str) -> lis
     """Indices of the structures that share the info entry `key` with a chosen one."""
     groups = {structures[i].info[key] for i in chosen if key in structures[i].info}
     return [i for i, atoms in enumerate(structures) if atoms.info.get(key) in groups]
-
-
-def dataset_sha256(name: str) -> str:
-    """The registered SHA-256 of a data set, or that of the file."""
-    entry = list_datasets().get(name)
-    return entry["sha256"] if entry else sha256(Path(name))
 
 
 def prediction_errors(

@@ -31,7 +31,7 @@ from umlip_latents import (
     streaming_gfre,
 )
 from umlip_latents.book import ROOT
-from umlip_latents.extraction import common_structures
+from umlip_latents.features import common_structures
 from umlip_latents.provenance import provenance
 from umlip_latents.resources import DATA, InputError
 from umlip_latents.results import write_text

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
-from umlip_latents.analysis import rotated, translated
 
 from umlip_latents.models.base import LAYERS, LatentModel, Unsupported
+from umlip_latents.properties import rotated, translated
 
 
 def specimens() -> list[Atoms]:

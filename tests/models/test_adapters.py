@@ -12,7 +12,6 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111
-from pymatgen.core import Structure
 
 from umlip_latents import extract_features, list_models
 from umlip_latents.models.base import LAYERS, LatentModel, periodic
@@ -261,24 +260,3 @@ def test_vacuum_leaves_periodic_directions_alone(ethanol):
     assert padded[:2] == pytest.approx(slab.cell.array[:2])
     assert np.linalg.norm(padded[2]) > np.ptp(slab.positions[:, 2]) + 12
     assert periodic(ethanol, 12).cell.volume > 12**3
-
-
-def test_the_graph_of_chgnet_is_that_of_its_converter(models, crystals, ethanol):
-    converter = models["chgnet-0.3.0"].network.graph_converter
-    for atoms in (*crystals, ethanol, crystals[0] * (2, 1, 1)):
-        found = models["chgnet-0.3.0"].prepare(atoms)
-        cell = periodic(atoms, 12.0).cell.array
-        expected = converter(
-            Structure(cell, atoms.numbers, atoms.positions, coords_are_cartesian=True)
-        )
-        assert torch.equal(found.atom_graph, expected.atom_graph)
-        assert torch.equal(found.neighbor_image, expected.neighbor_image)
-        # undirected edges are numbered differently: the same pairs, the same angles
-        for graph in (found, expected):
-            assert (graph.directed2undirected[graph.undirected2directed].diff() == 1).all()
-        same = [g.directed2undirected[:, None] == g.directed2undirected for g in (found, expected)]
-        assert torch.equal(*same)
-        angles = [sorted(g.bond_graph[:, [0, 2, 4]].tolist()) for g in (found, expected)]
-        assert angles[0] == angles[1]
-        both = found.directed2undirected[found.bond_graph[:, [2, 4]].long()]
-        assert torch.equal(both, found.bond_graph[:, [1, 3]])

@@ -11,7 +11,7 @@ from .checks import latents, specimens
 
 pytest.importorskip("deepmd", reason="needs the environment `deepmd` (deepmd-kit)")
 
-from umlip_latents.models.deepmd import DeepmdModel, DeepPot, load  # first: it sets deepmd-kit up
+from umlip_latents.models.dpa3 import DeepmdModel, DeepPot, load  # first: it sets deepmd-kit up
 
 # isort: split
 from deepmd.pt.entrypoints.main import freeze
@@ -99,15 +99,14 @@ def test_types_go_through_the_type_map(model):
     assert checks.deviation(one["backbone"], other["backbone"]) > 1e-3
 
 
-def test_each_branch_is_a_model(tmp_path, monkeypatch):
+def test_each_branch_is_a_model(tmp_path):
     (first, params), (second, _) = network(1), network(2)
     both = {"model_dict": {"Alloy": params, "Molecule": params}}
     wrapper = ModelWrapper({"Alloy": first, "Molecule": second}, model_params=both)
     torch.save({"model": wrapper.state_dict()}, tmp_path / "branches.pt")
-    monkeypatch.setattr("umlip_latents.models.deepmd.fetch", lambda file, *_: tmp_path / file)
-    entry = {"file": "branches.pt", "url": "https://example.org/branches.pt"}
+    path = tmp_path / "branches.pt"
     alloy, molecule = (
-        load(f"tiny-{branch}", {**entry, "branch": branch}) for branch in ("Alloy", "Molecule")
+        load(f"tiny-{branch}", {"path": path, "branch": branch}) for branch in ("Alloy", "Molecule")
     )
     assert alloy.fingerprint != molecule.fingerprint
     one, other = latents(alloy, specimens()), latents(molecule, specimens())

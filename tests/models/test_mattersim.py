@@ -73,8 +73,7 @@ def test_a_lone_atom_is_refused(model):
         model.prepare(Atoms("Na"))
 
 
-def test_load_takes_a_checkpoint_of_the_library(model, tmp_path, monkeypatch):
+def test_load_takes_a_checkpoint_of_the_library(model, tmp_path):
     Potential(network(), device="cpu").save(str(tmp_path / "model.pth"))
-    monkeypatch.setattr("umlip_latents.models.mattersim.fetch", lambda file, *_: tmp_path / file)
-    found = load("again", {"file": "model.pth", "url": "https://example.org/model.pth"})
+    found = load("again", {"path": tmp_path / "model.pth"})
     assert found.fingerprint == model.fingerprint

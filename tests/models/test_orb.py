@@ -85,14 +85,13 @@ def test_precision():
     checks.check_precision(single, double, specimens())
 
 
-def test_load_takes_the_entry_of_the_catalogue(tmp_path, monkeypatch):
+def test_load_takes_the_entry_of_the_catalogue(tmp_path):
     name = "orb-v3-direct-20-omat"
     entry = registry("models")[name]
     built = pretrained.orb_v3_direct_architecture(device="cpu")
     assert sum(p.numel() for p in built.parameters()) == entry["parameters"]
-    torch.save(built.state_dict(), tmp_path / entry["file"])
-    monkeypatch.setattr("umlip_latents.models.orb.fetch", lambda file, *_: tmp_path / file)
-    found = load(name, entry)
+    torch.save(built.state_dict(), tmp_path / "orb.ckpt")
+    found = load(name, {**entry, "path": tmp_path / "orb.ckpt"})
     assert found.widths == entry["widths"]
     assert found.fingerprint == OrbModel(built, name).fingerprint
     assert found.network.system_config.max_num_neighbors == 20

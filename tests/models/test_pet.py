@@ -71,9 +71,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(checkpoint) -> PetModel:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("umlip_latents.models.pet.fetch", lambda file, *_: checkpoint / file)
-        return load("tiny-pet", {"file": "model.ckpt", "url": "https://example.org/model.ckpt"})
+    return load("tiny-pet", {"path": checkpoint / "model.ckpt"})
 
 
 class TestAdapter(checks.AdapterSuite):

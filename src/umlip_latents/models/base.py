@@ -49,15 +49,6 @@ class LatentModel(Protocol):
         """Features of every layer, (n_atoms, width) each, atoms in the order of the graphs."""
 
 
-class Hyperparameters(NamedTuple):
-    """How a model is trained on; the seed draws the order of the structures."""
-
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    seed: int
-
-
 class Course(NamedTuple):
     """What a model is trained on, and how.
 
@@ -67,21 +58,24 @@ class Course(NamedTuple):
         Labelled structures; those for replay keep a readout of their own.
     shift
         (120,) energy in eV to add to that of each element before the first step.
-    hyperparameters
-        Whatever the family.
     folder
         Where the caller leaves the `weights_file` of each epoch before it asks for the next, and
         the family may keep files of its own.
     first
         The first epoch that is not there yet.
+    epochs, learning_rate, batch_size, seed
+        The usual; the seed draws the order of the structures.
     """
 
     training: Sequence[Atoms]
     replay: Sequence[Atoms]
     shift: np.ndarray
-    hyperparameters: Hyperparameters
     folder: Path
     first: int
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    seed: int
 
 
 @runtime_checkable
@@ -131,7 +125,7 @@ def weights_file(folder: Path, epoch: int) -> Path:
 
 
 class Adapter:
-    """What the families share. Each adds `graph`, `size` and `features`.
+    """What the families share. Each adds `graph`, what `features` takes, and `features`.
 
     Parameters
     ----------
@@ -146,6 +140,7 @@ class Adapter:
     def __init__(self, network: torch.nn.Module, name: str, elements: Sequence[int]) -> None:
         self.name = name
         self.network = network.eval()
+        self.dtype = next(network.parameters()).dtype
         self.elements = np.asarray(elements)
         self.fingerprint = weights_fingerprint(network)
 
@@ -169,9 +164,9 @@ class Adapter:
             raise Unsupported(f"{self.name} does not know the element(s) {symbols}")
         return self.graph(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
 
-    def graph(self, atoms: Atoms) -> Any:
-        """What `features` takes, of a structure without unknown elements."""
-        raise NotImplementedError
+    def size(self, graph: Any) -> int:
+        """Directed edges."""
+        return graph.edge_index.shape[1]
 
 
 def weights_fingerprint(module: torch.nn.Module) -> str:
@@ -204,13 +199,15 @@ def recorded(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Tensors that go into some modules and come out of others in the enclosed forward pass.
 
+    Nothing is kept there for a gradient.
+
     Parameters
     ----------
     inputs, outputs
         Modules, each by the name that its first input, or its output, gets.
     """
     found: dict[str, torch.Tensor] = {}
-    with ExitStack() as hooks:
+    with torch.no_grad(), ExitStack() as hooks:
         for modules, is_output in ((inputs, False), (outputs, True)):
             for name, module in modules.items():
 

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import json
 import os
 import re
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 from ..environments import CURRENT
-from ..resources import DATA, InputError, fetch, first_record, registry, sha256
+from ..resources import DATA, InputError, fetch, registry, sha256
 from .base import LatentModel
 from .remote import RemoteModel
 
-# the module of each family, which has `load(name, entry)`; imported when it is needed
-FAMILIES = {
-    "CHGNet": "chgnet",
-    "MACE": "mace",
-    "SevenNet": "sevennet",
-    "PET": "pet",
-    "UMA": "uma",
-    "DPA-3": "deepmd",
-    "Orb": "orb",
-    "MatterSim": "mattersim",
-    "SOAP": "soap",
-    "baseline": "baselines",
-}
 # the module that reads a file, by the ending; it has `from_file(path)`
 READERS = {".pth.tar": "chgnet", ".safetensors": "mace", ".model": "mace"}
 ENTRY_POINTS = "umlip_latents.models"
@@ -45,14 +33,15 @@ def list_models() -> dict[str, dict]:
 
     Those of the catalogue, the shipped ones by their cards, and those that installed packages
     register under the entry point group ``umlip_latents.models``.
+
+    Examples
+    --------
+    >>> models = list_models()
+    >>> models["chgnet-0.3.0"]["training_data"], models["7net-0"]["widths"]
+    ('MPtrj', {'backbone': 128, 'last': 64})
     """
     found = {
-        point.name: {
-            "family": "plug-in",
-            "description": f"Entry point {point.value}",
-            "offline": True,
-            "entry_point": point.value,
-        }
+        point.name: {"family": "plug-in", "description": f"Made by {point.value}", "offline": True}
         for point in entry_points(group=ENTRY_POINTS)
     }
     return found | shipped() | registry("models")
@@ -64,18 +53,15 @@ def shipped() -> dict[str, dict]:
     entries = {}
     for path in sorted((DATA / "checkpoints").glob("*.json")):
         card = json.loads(path.read_text(encoding="utf-8"))
-        entries[card["name"]] = {
+        entries[card["name"]] = {key: card[key] for key in ("parameters", "widths", "sha256")} | {
             "family": "MACE",
             "description": card["recipe"]["description"],
             "training_data": f"public samples, {card['n_structures']['training']}",
             "functional": "PBE / PBE+U",
-            "parameters": card["parameters"],
-            "widths": card["widths"],
             "licence": "MIT",
             "citation": "Batatia2022",
             "offline": True,
             "file": f"checkpoints/{path.stem}.safetensors",
-            "sha256": card["sha256"],
         }
     return entries
 
@@ -103,18 +89,27 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
     ------
     InputError
         Unknown name, missing file, wrong SHA-256, or a file that needs `trust`.
+
+    Examples
+    --------
+    >>> model = load_model("book-mace-mptrj")
+    >>> model.widths["backbone"], model.widths["last"]
+    (128, 80)
     """
     name = str(source)
     if entry := catalogue_entry(name):
-        refuse_untrusted(name, entry, trust)
-        return from_catalogue(name, entry)
-    if own := re.fullmatch(r"(.+\.py):(\w+)", name):
-        return own_model(Path(own[1]), own[2])
-    path = Path(source)
+        return from_catalogue(name, entry, trust)
+    own = re.fullmatch(r"(.+\.py):(\w+)", name)
+    path = Path(own[1] if own else name)
     if not path.is_file():
-        names = ", ".join(list_models())
-        raise InputError(f"{name}: no such file, and no model of that name ({names}).")
-    return from_file(path, trust)
+        near = get_close_matches(name, list_models(), 3) or ["`umlip-latents models` lists them"]
+        raise InputError(f"{path}: no such file, and no model of that name ({', '.join(near)}).")
+    try:
+        return own_model(path, own[2]) if own else from_file(path, trust)
+    except InputError:
+        raise
+    except Exception as error:  # whatever one's own code raises, or the many readers of files
+        raise InputError(f"{path}: cannot be loaded ({type(error).__name__}: {error}).") from error
 
 
 def catalogue_entry(name: str) -> dict | None:
@@ -126,56 +121,40 @@ def catalogue_entry(name: str) -> dict | None:
     return models.get(name)
 
 
-def refuse_untrusted(name: str, entry: dict, trust: bool) -> None:
-    """Raise `InputError` if nothing vouches for a download: no SHA-256, no first copy, no trust."""
-    if "url" not in entry or entry.get("sha256") or trust or first_record(entry["file"]).is_file():
-        return
-    raise InputError(
-        f"{name}: no SHA-256 is published for {entry['file']}, which can run any code while it "
-        "loads; pass --trust (trust=True) once, and the SHA-256 of that copy is recorded."
-    )
+def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteModel:
+    """A model of the catalogue, its file checked first.
 
-
-def from_catalogue(name: str, entry: dict) -> LatentModel | RemoteModel:
-    """A model of the catalogue, its file checked first."""
-    if "entry_point" in entry:
-        return made_by(EntryPoint(name, entry["entry_point"], ENTRY_POINTS).load(), name)
-    environment = entry.get("environment")
-    if environment and os.environ.get(CURRENT) != environment:
-        return RemoteModel(name, identity(name, entry), entry.get("widths", {}), environment)
-    model = family(FAMILIES[entry["family"]]).load(name, entry)
+    One that has an environment is known by its name and its checkpoint, without its library.
+    """
+    if entry["family"] == "plug-in":
+        return made_by(entry_points(group=ENTRY_POINTS)[name].load(), name)
+    digest, environment = entry.get("sha256"), entry.get("environment")
+    elsewhere = environment and os.environ.get(CURRENT) != environment
+    if "url" in entry and not (elsewhere and digest):
+        entry = {**entry, "path": fetch(entry["file"], entry["url"], digest, trust=trust)}
+        digest = digest or sha256(entry["path"])
+    identity = hashlib.sha256(f"{name} {digest}".encode()).hexdigest()
+    if elsewhere:
+        return RemoteModel(name, identity, entry.get("widths", {}), environment)
+    model = family(re.sub(r"\W", "", entry["family"].lower())).load(name, entry)
+    if "seed" in entry:
+        model = type(model)(model.untrained(entry["seed"]), name)
     if environment:
-        model.fingerprint = identity(name, entry)
+        model.fingerprint = identity
     return model
 
 
-def family(module: str) -> ModuleType:
-    """The module of a family."""
-    return import_module(f".{module}", __package__)
-
-
-def identity(name: str, entry: dict) -> str:
-    """The fingerprint of a model, known without the family's library: its name and checkpoint."""
-    digest = entry.get("sha256")
-    if digest is None and "url" in entry:
-        digest = sha256(fetch(entry["file"], entry["url"]))
-    return hashlib.sha256(f"{name} {digest}".encode()).hexdigest()
+def family(name: str) -> ModuleType:
+    """The module of a family, imported when it is needed: its name in small letters and digits."""
+    return import_module(f".{name}", __package__)
 
 
 def own_model(path: Path, attribute: str) -> LatentModel:
     """What `attribute` of a Python file gives when it is called. Runs the file."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file.")
-    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where Python looks up what a class is made of
-    try:
-        spec.loader.exec_module(module)
-        return made_by(getattr(module, attribute), str(path))
-    except InputError:
-        raise
-    except Exception as error:  # whatever the user's own code raises
-        raise InputError(f"{path}: stops with {type(error).__name__}: {error}.") from error
+    spec = spec_from_file_location(f"own_{path.stem}", path)
+    module = sys.modules[spec.name] = module_from_spec(spec)  # where a class is looked up
+    spec.loader.exec_module(module)
+    return made_by(getattr(module, attribute), str(path))
 
 
 def made_by(make: Callable[[], LatentModel], where: str) -> LatentModel:
@@ -185,7 +164,7 @@ def made_by(make: Callable[[], LatentModel], where: str) -> LatentModel:
     """
     model = make()
     if not hasattr(model, "fingerprint"):
-        model.fingerprint = sha256(Path(inspect.getfile(make)))
+        model.fingerprint = sha256(inspect.getfile(make))
     lacking = [member for member in PROTOCOL if not hasattr(model, member)]
     if lacking:
         raise InputError(f"{where}: its model lacks {', '.join(lacking)}.")
@@ -202,9 +181,4 @@ def from_file(path: Path, trust: bool) -> LatentModel:
             f"{path}: is a pickled file, which can run any code while it loads; "
             "pass --trust (trust=True) if you know where it comes from."
         )
-    try:
-        return family(READERS[ending]).from_file(path)
-    except InputError:
-        raise
-    except Exception as error:  # whatever the many readers raise on a broken file
-        raise InputError(f"{path}: is not a readable checkpoint ({error}).") from error
+    return family(READERS[ending]).from_file(path)

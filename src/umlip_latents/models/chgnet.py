@@ -51,10 +51,16 @@ class ChgnetModel(Adapter):
     def graph(self, atoms: Atoms) -> CrystalGraph:
         """CHGNet's own graph, with the cutoffs of this very checkpoint."""
         converter = self.network.graph_converter
-        cutoffs = converter.atom_graph_cutoff, converter.bond_graph_cutoff
-        lattice = Lattice(periodic(atoms, 2 * cutoffs[0]).cell.array)
-        structure = Structure(lattice, atoms.numbers, atoms.positions, coords_are_cartesian=True)
-        return crystal_graph(structure, *cutoffs, self.name)
+        lattice = Lattice(periodic(atoms, 2 * converter.atom_graph_cutoff).cell.array)
+        try:
+            return converter(
+                Structure(lattice, atoms.numbers, atoms.positions, coords_are_cartesian=True)
+            )
+        except (ValueError, RuntimeError) as error:
+            why = str(error)
+            if "isolated atom" in why:
+                why = f"no neighbour inside {converter.atom_graph_cutoff:g} angstrom of an atom"
+            raise Unsupported(f"{self.name} cannot build its graph ({why})") from None
 
     def size(self, graph: CrystalGraph) -> int:
         """Directed edges of the atom graph plus angles."""
@@ -62,7 +68,7 @@ class ChgnetModel(Adapter):
 
     def features(self, graphs: Sequence[CrystalGraph]) -> dict[str, np.ndarray]:
         """Read all layers off one forward pass: around and inside the readout MLP, convolutions."""
-        with torch.inference_mode(), recorded(self.inputs, self.outputs) as found:
+        with recorded(self.inputs, self.outputs) as found:
             self.network(list(graphs), task="e")
         return {layer: found[layer].cpu().numpy() for layer in (*self.inputs, *self.outputs)}
 
@@ -92,7 +98,7 @@ class ChgnetModel(Adapter):
         """The same architecture with freshly drawn weights."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return quietly(CHGNet, **self.network.model_args)
+            return built(**self.network.model_args)
 
     def train_on(self, course: Course) -> Iterator[tuple[int, ChgnetModel]]:
         """Train with the loss of CHGNet's own trainer and Adam; see `TrainableModel`.
@@ -102,8 +108,7 @@ class ChgnetModel(Adapter):
         """
         from chgnet.trainer.trainer import CombinedLoss  # a heavy library
 
-        training, _, shift, hyperparameters, folder, first = course
-        epochs, learning_rate, batch_size, seed = hyperparameters
+        training, _, shift, folder, first, epochs, learning_rate, batch_size, seed = course
         network = self.network
         network.composition_model.requires_grad_(False)
         optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad])
@@ -168,65 +173,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
     optimizer.load_state_dict(state)
 
 
-def crystal_graph(
-    structure: Structure, atom_cutoff: float, bond_cutoff: float, name: str
-) -> CrystalGraph:
-    """The graph of CHGNet's own converter, which pairs edges and lists angles in Python loops.
-
-    Undirected edges and angles come in another order, over which the network sums.
-    """
-    center, neighbor, image, distance = structure.get_neighbor_list(
-        atom_cutoff, sites=structure.sites, numerical_tol=1e-8
-    )
-    if len(np.unique(center)) < len(structure):
-        raise Unsupported(f"{name} refuses atoms with no neighbour inside {atom_cutoff:g} angstrom")
-    # an edge and its way back are one undirected edge: both named by the smaller of the two
-    there = np.column_stack([center, neighbor, image]).astype(np.int64)
-    back = np.column_stack([neighbor, center, -image]).astype(np.int64)
-    leading = np.argmax(there != back, axis=1)[:, None]
-    smaller = np.take_along_axis(there - back, leading, axis=1) < 0
-    _, directed, undirected, counts = np.unique(
-        np.where(smaller, there, back),
-        axis=0,
-        return_index=True,
-        return_inverse=True,
-        return_counts=True,
-    )
-    if (counts != 2).any():
-        raise Unsupported(f"{name} cannot build its graph (an edge has no way back)")
-    # angles: ordered pairs of different short edges of one atom
-    left = np.flatnonzero(distance <= bond_cutoff)
-    right = np.flatnonzero(distance < bond_cutoff)
-    right = right[np.argsort(center[right], kind="stable")]
-    first = np.searchsorted(center[right], center[left])
-    n_right = np.searchsorted(center[right], center[left], side="right") - first
-    one = np.repeat(left, n_right)
-    offset = np.arange(len(one)) - np.repeat(np.cumsum(n_right) - n_right - first, n_right)
-    other = right[offset]
-    one, other = one[one != other], other[one != other]
-    undirected = undirected.reshape(-1)
-    angles = np.column_stack([center[one], undirected[one], one, undirected[other], other])
-    return CrystalGraph(
-        atomic_number=torch.tensor(structure.atomic_numbers, dtype=torch.int32),
-        atom_frac_coord=torch.tensor(
-            structure.frac_coords, dtype=torch.float32, requires_grad=True
-        ),
-        atom_graph=torch.tensor(there[:, :2], dtype=torch.int32),
-        neighbor_image=torch.tensor(image, dtype=torch.float32),
-        directed2undirected=torch.tensor(undirected, dtype=torch.int32),
-        undirected2directed=torch.tensor(directed, dtype=torch.int32),
-        bond_graph=torch.tensor(angles, dtype=torch.int32),
-        lattice=torch.tensor(structure.lattice.matrix, dtype=torch.float32, requires_grad=True),
-        composition=structure.composition.formula,
-        atom_graph_cutoff=atom_cutoff,
-        bond_graph_cutoff=bond_cutoff,
-    )
-
-
-def quietly(build, *args: Any, **kwargs: Any) -> CHGNet:
-    """Build a CHGNet without its greeting on standard output."""
+def built(**arguments: Any) -> CHGNet:
+    """A CHGNet without its greeting on standard output."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return build(*args, **kwargs)
+        return CHGNet(**arguments)
 
 
 def read_checkpoint(path: Path, version: str | None = None) -> CHGNet:
@@ -236,21 +186,15 @@ def read_checkpoint(path: Path, version: str | None = None) -> CHGNet:
     """
     state = torch.load(path, map_location="cpu", weights_only=True)["model"]
     extra = {"mlp_out_bias": version == "0.2.0"} | ({"version": version} if version else {})
-    network = quietly(CHGNet, **state["model_args"] | extra)
+    network = built(**state["model_args"] | extra)
     network.load_state_dict(state["state_dict"])
     return network
 
 
-def packaged_file(relative: str) -> Path:
-    """A checkpoint that comes with the chgnet package."""
-    return Path(chgnet.__file__).parent / "pretrained" / relative
-
-
 def load(name: str, entry: dict) -> ChgnetModel:
-    """A checkpoint of the chgnet package, or a twin of it with weights drawn from a seed."""
-    path = verified(packaged_file(entry["file"]), entry["sha256"])
-    model = ChgnetModel(read_checkpoint(path, entry["version"]), name)
-    return ChgnetModel(model.untrained(entry["seed"]), name) if "seed" in entry else model
+    """A checkpoint of the chgnet package."""
+    path = Path(chgnet.__file__).parent / "pretrained" / entry["file"]
+    return ChgnetModel(read_checkpoint(verified(path, entry["sha256"]), entry["version"]), name)
 
 
 def from_file(path: Path) -> ChgnetModel:

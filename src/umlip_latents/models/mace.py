@@ -6,30 +6,30 @@ import contextlib
 import copy
 import io
 import json
-import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.io import write
 
-from ..resources import DATA, InputError, fetch, sha256, verified, written_whole
+from ..resources import DATA, InputError, sha256, verified, written_whole
 from .base import LAYERS, Adapter, Course, recorded
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
-    import mace
-    import mace.modules
+    import mace.modules  # first: it lets e3nn load its constants
     from e3nn import o3
     from mace.data import AtomicData, config_from_atoms
     from mace.tools import AtomicNumberTable, torch_geometric
     from mace.tools.scripts_utils import extract_config_mace_model
     from mace.tools.torch_tools import default_dtype
-    from safetensors.torch import load_file as load_safetensors
-    from safetensors.torch import save_file as save_safetensors
+    from safetensors.torch import load_file, save_file
 
 # what mace-torch's trainer is told whatever the protocol
 FINE_TUNING = {
@@ -44,7 +44,6 @@ FINE_TUNING = {
     "clip_grad": 10.0,
     "scheduler": "ExponentialLR",
     "default_dtype": "float32",
-    "save_all_checkpoints": True,
 }
 
 
@@ -66,7 +65,6 @@ class MaceModel(Adapter):
 
     def __init__(self, network: torch.nn.Module, name: str, head: str | None = None) -> None:
         super().__init__(network, name, network.atomic_numbers.tolist())
-        self.dtype = next(network.parameters()).dtype
         self.heads = list(getattr(network, "heads", ["Default"]))
         self.head = self.heads[0] if head is None and len(self.heads) == 1 else head
         if self.head not in self.heads:
@@ -97,18 +95,10 @@ class MaceModel(Adapter):
                 heads=self.heads,
             )
 
-    def size(self, graph: AtomicData) -> int:
-        """Directed edges."""
-        return graph.edge_index.shape[1]
-
     def features(self, graphs: Sequence[AtomicData]) -> dict[str, np.ndarray]:
         """Read the invariants of all layers off one forward pass."""
         batch = torch_geometric.Batch.from_data_list(list(graphs))
-        with (
-            torch.no_grad(),
-            default_dtype(self.dtype),
-            recorded(self.inputs, self.outputs) as found,
-        ):
+        with default_dtype(self.dtype), recorded(self.inputs, self.outputs) as found:
             self.network(batch.to_dict(), compute_force=False)
         parts = {name: found[name][:, c].cpu().numpy() for name, c in self.columns.items()}
         interactions = {name: parts[name] for name in self.outputs}
@@ -127,9 +117,24 @@ class MaceModel(Adapter):
         table = self.network.atomic_energies_fn.atomic_energies
         table += torch.tensor(energies[self.elements], dtype=table.dtype)
 
-    def save(self, path: Path) -> None:
-        """Write the weights as safetensors, with a card."""
-        save_network(self.network, path, {"head": self.head})
+    def save(self, path: Path, **about: Any) -> None:
+        """Write the weights as safetensors and beside them a JSON card, for `from_file`.
+
+        Next to `about` stand ``head``, ``parameters``, ``widths``, the ``sha256``, and mace-torch's
+        own description of the network, `architecture`.
+        """
+        state = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        with written_whole(path) as temporary:
+            save_file(state, temporary)
+        card = about | {
+            "head": self.head,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "widths": {layer: self.widths[layer] for layer in LAYERS},
+            "sha256": sha256(path),
+            "architecture": architecture(self.network),
+        }
+        with written_whole(path.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps(card, indent=1) + "\n")
 
     def restored(self, path: Path, name: str) -> MaceModel:
         """The model of the card beside the weights, which may have one head more than this one."""
@@ -137,7 +142,7 @@ class MaceModel(Adapter):
 
     def untrained(self, seed: int) -> torch.nn.Module:
         """The same architecture with freshly drawn weights."""
-        return build_network({"architecture": architecture(self.network)}, seed)
+        return build_network(architecture(self.network), seed)
 
     def train_on(self, course: Course) -> Iterator[tuple[int, MaceModel]]:
         """Train with mace-torch's own trainer and read its checkpoints; see `TrainableModel`.
@@ -145,32 +150,22 @@ class MaceModel(Adapter):
         An interrupted training starts again: mace-torch would go on with its batches in another
         order.
         """
-        training, replay, shift, hyperparameters, folder, _ = course
-        epochs, learning_rate, batch_size, seed = hyperparameters
-        scratch = folder / "mace-torch"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+        training, replay, shift, folder, _, epochs, learning_rate, batch_size, seed = course
         foundation = copy.deepcopy(self.network)
         self.shift_elements(shift)
         yield 0, self
         energies = self.network.atomic_energies_fn.atomic_energies.reshape(-1).tolist()
         trains_all = all(parameter.requires_grad for parameter in self.network.parameters())
-        # the trainer reads nothing but pickle, and takes the energies per element from there,
-        # whatever E0s says, unless there is a second readout
-        torch.save(foundation if len(replay) else self.network, scratch / "start.model")
-        # nothing is decided on the second
-        parts = {"train": training, "valid": training[:batch_size]}
+        parts = {"train": training, "valid": training[:batch_size]}  # nothing is decided on it
         if len(replay):
             parts |= {"pt_train": replay, "pt_valid": replay[:batch_size]}
-        for name, part in parts.items():
-            write(scratch / f"{name}.xyz", [labelled(a) for a in part])
-        run_trainer(
-            FINE_TUNING
-            | {f"{name}_file": str(scratch / f"{name}.xyz") for name in parts}
-            | {
-                "name": "run",
-                "work_dir": str(scratch),
-                "foundation_model": str(scratch / "start.model"),
+        with TemporaryDirectory(dir=folder) as scratch:
+            start = Path(scratch) / "start.model"
+            # the trainer reads nothing but pickle, and takes the energies per element from there,
+            # whatever E0s says, unless there is a second readout
+            torch.save(foundation if len(replay) else self.network, start)
+            settings = FINE_TUNING | {
+                "foundation_model": str(start),
                 "multiheads_finetuning": bool(len(replay)),
                 "E0s": str(dict(zip(self.elements.tolist(), energies, strict=True))),
                 "freeze": 0 if trains_all else 6,
@@ -181,29 +176,35 @@ class MaceModel(Adapter):
                 "max_num_epochs": epochs,
                 "seed": seed,
             }
-        )
-        network = load_pickled(scratch / "run.model").to("cpu")
-        for epoch in range(1, epochs + 1):
-            file = scratch / "checkpoints" / f"run_run-{seed}_epoch-{epoch - 1}.pt"
-            network.load_state_dict(
-                torch.load(file, map_location="cpu", weights_only=True)["model"]
-            )
-            yield epoch, MaceModel(network, self.name, "Default")  # not the head of the replay
-        shutil.rmtree(scratch)
+            network = trained(Path(scratch), parts, settings)
+            for epoch in range(1, epochs + 1):
+                file = Path(scratch) / "checkpoints" / f"run_run-{seed}_epoch-{epoch - 1}.pt"
+                state = torch.load(file, map_location="cpu", weights_only=True)["model"]
+                network.load_state_dict(state)
+                yield epoch, MaceModel(network, self.name, "Default")  # not the head of the replay
 
 
-def run_trainer(arguments: dict) -> None:
-    """Call mace-torch's trainer with these arguments."""
-    from mace.cli.run_train import run
+def trained(folder: Path, parts: Mapping[str, Sequence[Atoms]], settings: dict) -> torch.nn.Module:
+    """What mace-torch's own trainer leaves of a run in a folder.
+
+    Parameters
+    ----------
+    folder
+        For everything that the trainer writes.
+    parts
+        Labelled structures of its arguments ``train_file``, ``valid_file`` and so on.
+    settings
+        Further arguments of the trainer by name.
+    """
+    from mace.cli.run_train import run  # a heavy library
     from mace.tools import build_default_arg_parser
 
-    flags = {"amsgrad", "ema", "restart_latest", "save_all_checkpoints"}
-    words = [
-        f"--{key}" if key in flags else f"--{key}={value}"
-        for key, value in arguments.items()
-        if not (key in flags and not value)
-    ]
-    run(build_default_arg_parser().parse_args(words))
+    files = {f"{name}_file": str(folder / f"{name}.xyz") for name in parts}
+    for name, part in parts.items():
+        write(files[f"{name}_file"], [labelled(atoms) for atoms in part])
+    given = {"work_dir": str(folder), "save_all_checkpoints": True, **files, **settings}
+    run(build_default_arg_parser().parse_args(["--name=run"], Namespace(**given)))
+    return load_pickled(folder / "run.model").to("cpu")
 
 
 def labelled(atoms: Atoms) -> Atoms:
@@ -238,30 +239,9 @@ def architecture(network: torch.nn.Module) -> dict:
     return found
 
 
-def save_network(network: torch.nn.Module, path: Path, card: dict) -> None:
-    """Write ``path`` (safetensors) and its JSON card, from which `load_network` rebuilds it.
-
-    Next to what is in `card` stand ``parameters``, ``widths``, the ``sha256``, and mace-torch's own
-    description of the network, `architecture`.
-    """
-    description = architecture(network)
-    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    with written_whole(path) as temporary:
-        save_safetensors(state, temporary)
-    widths = MaceModel(network, path.stem, card.get("head")).widths
-    found = {
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "widths": {layer: widths[layer] for layer in LAYERS},
-        "sha256": sha256(path),
-        "architecture": description,
-    }
-    with written_whole(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(card | found, indent=1) + "\n")
-
-
-def build_network(card: dict, seed: int = 0) -> torch.nn.Module:
-    """A MACE of the card's architecture with freshly drawn weights."""
-    a = dict(card["architecture"])
+def build_network(architecture: dict, seed: int = 0) -> torch.nn.Module:
+    """A MACE of an `architecture` with freshly drawn weights."""
+    a = dict(architecture)
     for key in ("hidden_irreps", "MLP_irreps", "edge_irreps"):
         a[key] = o3.Irreps(a[key]) if a[key] else None
     for key in ("interaction_cls", "interaction_cls_first"):
@@ -269,22 +249,10 @@ def build_network(card: dict, seed: int = 0) -> torch.nn.Module:
     a["readout_cls"] = mace.modules.readout_classes[a["readout_cls"]]
     a["gate"] = mace.modules.gate_dict[str(a["gate"])]  # none with linear readouts alone
     a["atomic_energies"] = np.array(a["atomic_energies"])
-    with (
-        torch.random.fork_rng(),
-        default_dtype(torch.float32),
-        warnings.catch_warnings(),  # e3nn's TorchScript warns once per module
-    ):
-        warnings.simplefilter("ignore")
+    with torch.random.fork_rng(), default_dtype(torch.float32), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # e3nn's TorchScript warns once per module
         torch.manual_seed(seed)
         return mace.modules.ScaleShiftMACE(**a)
-
-
-def read_card(path: Path) -> dict:
-    """The JSON card beside a file of weights."""
-    card = path.with_suffix(".json")
-    if not card.is_file():
-        raise InputError(f"{path}: its JSON card {card.name} is missing.")
-    return json.loads(card.read_text(encoding="utf-8"))
 
 
 def load_pickled(path: Path) -> torch.nn.Module:
@@ -293,14 +261,10 @@ def load_pickled(path: Path) -> torch.nn.Module:
 
 
 def load(name: str, entry: dict) -> MaceModel:
-    """A shipped checkpoint, a twin of it with weights drawn from a seed, or a foundation model."""
-    if "url" in entry:  # pickled by its makers, loaded by name once its SHA-256 is right
-        path = fetch(entry["file"], entry["url"], entry.get("sha256"))
-        return MaceModel(load_pickled(path), name, entry.get("head"))
-    path = DATA / entry["file"]
-    if "seed" in entry:
-        return MaceModel(build_network(read_card(path), entry["seed"]), name)
-    return from_file(verified(path, entry["sha256"]), name)
+    """A shipped checkpoint, or a foundation model, pickled by its makers."""
+    if "path" in entry:
+        return MaceModel(load_pickled(entry["path"]), name, entry.get("head"))
+    return from_file(verified(DATA / entry["file"], entry["sha256"]), name)
 
 
 def from_file(path: Path, name: str | None = None) -> MaceModel:
@@ -308,7 +272,10 @@ def from_file(path: Path, name: str | None = None) -> MaceModel:
     name = name or path.stem
     if path.suffix != ".safetensors":
         return MaceModel(load_pickled(path), name)
-    card = read_card(path)
-    network = build_network(card)
-    network.load_state_dict(load_safetensors(path))
+    file = path.with_suffix(".json")
+    if not file.is_file():
+        raise InputError(f"{path}: its JSON card {file.name} is missing.")
+    card = json.loads(file.read_text(encoding="utf-8"))
+    network = build_network(card["architecture"])
+    network.load_state_dict(load_file(path))
     return MaceModel(network, name, card.get("head"))

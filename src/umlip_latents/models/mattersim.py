@@ -16,7 +16,6 @@ from mattersim.forcefield.m3gnet.m3gnet import M3Gnet
 from mattersim.forcefield.potential import Potential, batch_to_dict
 from torch_geometric.data import Batch, Data
 
-from ..resources import fetch
 from .base import MATERIALS_ELEMENTS, Adapter, Unsupported, periodic, recorded
 
 
@@ -56,7 +55,7 @@ class MatterSimModel(Adapter):
 
     def features(self, graphs: Sequence[Data]) -> dict[str, np.ndarray]:
         """Read both layers off one forward pass, at the input and inside of the readout."""
-        with torch.inference_mode(), recorded(self.inputs, {}) as found:
+        with recorded(self.inputs, {}) as found:
             self.network(batch_to_dict(Batch.from_data_list(list(graphs)), device="cpu"))
         last = torch.cat([found["linear"], found["gate"]], dim=1)
         return {"backbone": found["backbone"].numpy(), "last": last.numpy()}
@@ -64,6 +63,6 @@ class MatterSimModel(Adapter):
 
 def load(name: str, entry: dict) -> MatterSimModel:
     """A published checkpoint, without the state of its training."""
-    path = fetch(entry["file"], entry["url"], entry.get("sha256"))
-    potential = Potential.from_checkpoint(str(path), device="cpu", load_training_state=False)
+    file = str(entry["path"])
+    potential = Potential.from_checkpoint(file, device="cpu", load_training_state=False)
     return MatterSimModel(potential.model, name)

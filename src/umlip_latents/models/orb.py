@@ -19,7 +19,6 @@ from orb_models.forcefield import pretrained
 from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
 from orb_models.forcefield.base import AtomGraphs, batch_graphs
 
-from ..resources import fetch
 from .base import MATERIALS_ELEMENTS, Adapter, periodic
 
 
@@ -37,7 +36,6 @@ class OrbModel(Adapter):
     def __init__(self, network: torch.nn.Module, name: str) -> None:
         # the embedding has rows for all elements, trained or not
         super().__init__(network, name, MATERIALS_ELEMENTS)
-        self.dtype = next(network.parameters()).dtype
         readout = network.heads["energy"].mlp
         linear = [i for i, m in enumerate(readout) if isinstance(m, torch.nn.Linear)]
         self.hidden = readout[: linear[-1]]
@@ -64,7 +62,6 @@ class OrbModel(Adapter):
 
 def load(name: str, entry: dict) -> OrbModel:
     """A published checkpoint, built by the function of `orb_models` that has its architecture."""
-    path = fetch(entry["file"], entry["url"], entry.get("sha256"))
     build = pretrained.ORB_PRETRAINED_MODELS[name]
-    network = build(str(path), device="cpu", precision="float32-highest", compile=False)
+    network = build(str(entry["path"]), device="cpu", precision="float32-highest", compile=False)
     return OrbModel(network, name)

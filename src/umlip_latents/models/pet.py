@@ -16,7 +16,6 @@ from metatomic import torch as metatomic
 from metatrain.utils.io import load_model
 from vesin.metatomic import neighbor_lists_for_model
 
-from ..resources import fetch
 from .base import Adapter
 
 
@@ -69,5 +68,4 @@ class PetModel(Adapter):
 
 def load(name: str, entry: dict) -> PetModel:
     """A published metatrain checkpoint, exported to metatomic."""
-    path = fetch(entry["file"], entry["url"], entry.get("sha256"))
-    return PetModel(load_model(path).export(), name, entry.get("target", "energy"))
+    return PetModel(load_model(entry["path"]).export(), name, entry.get("target", "energy"))

@@ -9,7 +9,6 @@ import numpy as np
 import sevenn
 import torch
 from ase import Atoms
-from e3nn.o3 import Irreps
 from sevenn.atom_graph_data import AtomGraphData
 from sevenn.checkpoint import SevenNetCheckpoint
 from sevenn.nn.sequential import AtomGraphSequential
@@ -41,13 +40,11 @@ class SevenNetModel(Adapter):
         network.set_is_batch_data(True)
         super().__init__(network, name, list(network.type_map))
         self.modal = modal
-        self.dtype = next(network.parameters()).dtype
         self.inputs = {"last": network.reduce_hidden_to_energy.linear}
         gates = [m.gate for key, m in network.named_children() if key.endswith("equivariant_gate")]
         self.outputs = {f"interaction-{i}": gate for i, gate in enumerate(gates, start=1)}
-        self.scalars = {
-            name: n_leading_scalars(gate.irreps_out) for name, gate in self.outputs.items()
-        }
+        # the even scalars come first
+        self.scalars = {name: gate.irreps_out.count("0e") for name, gate in self.outputs.items()}
 
     def graph(self, atoms: Atoms) -> AtomGraphData:
         """SevenNet's own graph. A cell that is not periodic all around gets vacuum instead.
@@ -63,25 +60,13 @@ class SevenNetModel(Adapter):
             graph.data_modality = self.modal
         return graph
 
-    def size(self, graph: AtomGraphData) -> int:
-        """Directed edges."""
-        return graph.edge_index.shape[1]
-
     def features(self, graphs: Sequence[AtomGraphData]) -> dict[str, np.ndarray]:
         """Read the invariants of all layers off one forward pass."""
-        with torch.no_grad(), recorded(self.inputs, self.outputs) as found:
+        with recorded(self.inputs, self.outputs) as found:
             self.network(Batch.from_data_list(list(graphs)))
         layers = {name: found[name][:, :n].cpu().numpy() for name, n in self.scalars.items()}
         backbone, last = layers[f"interaction-{len(layers)}"], found["last"].cpu().numpy()
         return {"backbone": backbone, "last": last, **layers}
-
-
-def n_leading_scalars(irreps: Irreps) -> int:
-    """Number of even scalars, which come first."""
-    first = irreps[0]
-    if str(first.ir) != "0e" or irreps.count("0e") != first.mul:
-        raise ValueError(f"{irreps}: scalars do not come first")
-    return first.mul
 
 
 def load(name: str, entry: dict) -> SevenNetModel:

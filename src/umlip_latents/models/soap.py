@@ -13,10 +13,7 @@ covalent radius, w = R / 1.4 angstrom, so that the width does not grow with the 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import numpy as np
 from ase import Atoms
@@ -26,11 +23,10 @@ from dscribe.descriptors import SOAP
 from .base import LAYERS, Adapter, estimated_edges, periodic
 
 SUPPORTED = np.arange(1, 97)  # the elements that have a covalent radius
-WEIGHTS = {
-    "count": np.ones(len(SUPPORTED)),
-    "charge": np.sqrt(SUPPORTED / 40),
-    "radius": covalent_radii[SUPPORTED] / 1.4,
-}
+WEIGHTS = [
+    dict(zip(SUPPORTED.tolist(), weights.tolist(), strict=True))
+    for weights in (SUPPORTED**0.0, np.sqrt(SUPPORTED / 40), covalent_radii[SUPPORTED] / 1.4)
+]
 CUTOFF = 5.0
 HYPERPARAMETERS = {
     "r_cut": CUTOFF,
@@ -51,23 +47,19 @@ class SoapModel(Adapter):
         Name shown in tables.
     """
 
+    fingerprint = "soap-mu2"  # of the definition in this file
+
     def __init__(self, name: str) -> None:
         self.name, self.elements = name, SUPPORTED  # and no network
-        definition = [HYPERPARAMETERS, {k: w.tolist() for k, w in WEIGHTS.items()}]
-        text = json.dumps([version("dscribe"), *definition])
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.spectra = [
             SOAP(
                 species=SUPPORTED.tolist(),
                 periodic=True,
                 dtype="float32",
-                compression={
-                    "mode": "mu2",
-                    "species_weighting": dict(zip(SUPPORTED.tolist(), w.tolist(), strict=True)),
-                },
+                compression={"mode": "mu2", "species_weighting": weights},
                 **HYPERPARAMETERS,
             )
-            for w in WEIGHTS.values()
+            for weights in WEIGHTS
         ]
 
     def graph(self, atoms: Atoms) -> Atoms:

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from ase import Atoms
 from fairchem.core import pretrained_mlip
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
@@ -43,7 +42,6 @@ class UmaModel(Adapter):
         self.task = task
         mark = f"{self.fingerprint} {task}"
         self.fingerprint = hashlib.sha256(mark.encode()).hexdigest()
-        self.dtype = next(network.parameters()).dtype
         self.backbone = network.backbone
         gradients = self.backbone.regress_config
         gradients.forces = gradients.stress = gradients.hessian = False
@@ -71,7 +69,7 @@ class UmaModel(Adapter):
     def features(self, graphs: Sequence[AtomicData]) -> dict[str, np.ndarray]:
         """Read both layers off one forward pass."""
         inputs, outputs = {"last": self.last_map}, {"embedding": self.backbone}
-        with torch.no_grad(), recorded(inputs, outputs) as found:
+        with recorded(inputs, outputs) as found:
             self.network(atomicdata_list_to_batch(list(graphs)))
         invariant = found["embedding"]["node_embedding"][:, 0]
         return {"backbone": invariant.numpy(), "last": found["last"].numpy()}

@@ -15,7 +15,6 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from ..resources import fetch
 from .base import LAYERS, Adapter, estimated_edges, periodic
 
 # The compiled operators of the wheel fit one release of torch only. Features do not need them, so
@@ -41,8 +40,7 @@ class DeepmdModel(Adapter):
         self.potential = potential
         self.types = {atomic_numbers[s]: i for i, s in enumerate(potential.get_type_map())}
         super().__init__(potential.deep_eval.dp.model["Default"], name, list(self.types))
-        double = next(self.network.parameters()).dtype == torch.float64
-        self.precision = "fp64" if double else "fp32"
+        self.precision = {torch.float32: "fp32", torch.float64: "fp64"}[self.dtype]
 
     def graph(self, atoms: Atoms) -> Graph:
         """Positions, cell and types as deepmd-kit takes them, and the number of edges.
@@ -71,5 +69,4 @@ class DeepmdModel(Adapter):
 
 def load(name: str, entry: dict) -> DeepmdModel:
     """One branch of a published multi-task checkpoint, or a single-task one."""
-    path = fetch(entry["file"], entry["url"], entry.get("sha256"))
-    return DeepmdModel(DeepPot(str(path), head=entry.get("branch"), no_jit=True), name)
+    return DeepmdModel(DeepPot(str(entry["path"]), head=entry.get("branch"), no_jit=True), name)
