@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from types import MappingProxyType
 
 import matplotlib.pyplot as plt
@@ -269,7 +270,7 @@ def structure_maps(
     columns = min(2, len(maps))
     rows = -(-len(maps) // columns)
     _, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 4 * rows), squeeze=False)
-    hue = pd.Series(labels, name=legend)
+    hue = pd.Series(labels, name=fill(legend, 18))
     told = {"hue": hue, "s": 22, "linewidth": 0.2}
     told |= {"palette": "viridis"} if labels.dtype.kind in "fi" else {"style": hue}
     for axis, (title, points) in zip(axes.flat, maps.items(), strict=False):
