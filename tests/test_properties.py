@@ -10,6 +10,7 @@ from umlip_latents.properties import (
     pcovr_map,
     pretraining_retention,
     rotated,
+    varying,
 )
 from umlip_latents.resources import InputError
 
@@ -30,6 +31,18 @@ def test_effective_dimension_counts_directions():
     x = rng.normal(size=(500, 3)) @ rng.normal(size=(3, 20)) + 7
     assert effective_dimension(x, 0.999999) == 3
     assert effective_dimension(np.outer(rng.normal(size=50), np.ones(5)), 0.99) == 1
+
+
+def test_features_that_do_not_vary_where_all_have_them_are_left_out():
+    def model(values, kept):
+        x = np.array(values, dtype=float)[:, None]
+        return Features(x, np.ones(len(x), int), np.array([1, 1, 8])[kept], np.array(kept))
+
+    everywhere = {"element": model([0, 0, 1], [0, 1, 2]), "own": model([3, 4, 5], [0, 1, 2])}
+    assert list(varying(everywhere)) == ["element", "own"]
+    assert list(varying(everywhere, within_element=True)) == ["own"]
+    hydrogen_alone = everywhere | {"narrow": model([6, 7], [0, 1])}
+    assert list(varying(hydrogen_alone)) == ["own", "narrow"]
 
 
 def test_rotation_keeps_distances(crystals):
