@@ -199,7 +199,7 @@ def test_a_batch_is_no_larger_than_the_training_part(parts, pretrained, monkeypa
         type(pretrained), "train_on", lambda self, course: seen.append(course) or ()
     )
     fine_tune(pretrained, parts[0][:1], parts[1], "full fine-tuning", cache=tmp_path, **SHORT)
-    assert seen[0].hyperparameters.batch_size == 1
+    assert seen[0].batch_size == 1
 
 
 def test_a_finished_run_is_read_and_a_changed_recipe_is_another_run(
