@@ -60,6 +60,10 @@ def test_a_tiny_recipe_trains_and_loads(tmp_path):
     errors = model_errors(model, parts["held out"])
     assert errors == pytest.approx(card["held_out_errors"][str(tmp_path / "data.xyz")], rel=1e-4)
     assert [e["epoch"] for e in card["validation_curve"]] == [None, 0, 1]
+    recipe["mace"]["learning_rat"] = 0.1
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(InputError, match="no argument learning_rat"):
+        train_recipe(tmp_path / "recipe.json", tmp_path / "other.safetensors")
 
 
 def recipe(**changes):

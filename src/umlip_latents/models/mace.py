@@ -203,7 +203,10 @@ def trained(folder: Path, parts: Mapping[str, Sequence[Atoms]], settings: dict) 
     for name, part in parts.items():
         write(files[f"{name}_file"], [labelled(atoms) for atoms in part])
     given = {"work_dir": str(folder), "save_all_checkpoints": True, **files, **settings}
-    run(build_default_arg_parser().parse_args(["--name=run"], Namespace(**given)))
+    parser = build_default_arg_parser()
+    if unknown := set(given) - set(vars(parser.parse_args(["--name=run"]))):
+        raise InputError(f"mace-torch's trainer has no argument {', '.join(sorted(unknown))}.")
+    run(parser.parse_args(["--name=run"], Namespace(**given)))
     return load_pickled(folder / "run.model").to("cpu")
 
 
