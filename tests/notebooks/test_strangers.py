@@ -137,11 +137,7 @@ def test_a_notebook_runs_on_a_strangers_parameters(runs, name, notebook):
         if "text/markdown" in output.get("data", {})
     )
     assert "nan" not in text.lower().split()
-    if notebook != "05_controlled_training":  # which studies models of its own
-        assert (
-            SETS[name][1][0].rpartition(":")[2][:9].lower() in text.lower().replace("_", "-")
-            or text
-        )
+    assert text.count(".") >= 2  # what it stands on, and what it found or could not do
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
