@@ -31,6 +31,11 @@ def controlled_models() -> pd.DataFrame:
         (trained on) and, for each held-out data set and the mean of all (``all``), the columns
         ``energy <set>`` (meV/atom), ``force <set>`` (meV/angstrom) and the same two of the linear
         baseline, ``energy baseline <set>`` and ``force baseline <set>``.
+
+    Examples
+    --------
+    >>> controlled_models()["level"].tolist().count("base")
+    4
     """
     rows = []
     for path in sorted((DATA / "checkpoints").glob("*.json")):

@@ -260,7 +260,13 @@ def labelled(target: str | Path) -> list[Atoms]:
 
 
 def accepted(model: LatentModel, structures: Sequence[Atoms]) -> list[Atoms]:
-    """Those that the model does not refuse."""
+    """Those that the model does not refuse.
+
+    Examples
+    --------
+    >>> len(accepted(load_model("element"), [Atoms("H"), Atoms("HO")]))
+    2
+    """
     kept = []
     for atoms in structures:
         with contextlib.suppress(Unsupported):
