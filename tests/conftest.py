@@ -18,7 +18,7 @@ HERE = {
     name: entry
     for name, entry in list_models().items()
     if entry["offline"]
-    and (not name.startswith("book-mace-") or name in ("book-mace-mptrj", "book-mace-base-s0"))
+    and (not name.startswith("mini-mace-") or name in ("mini-mace-mptrj", "mini-mace-base-s0"))
     and entry.get("parameters")
     and entry.get("environment") == os.getenv(CURRENT)
 }

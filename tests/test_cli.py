@@ -29,7 +29,7 @@ def files(tmp_path_factory):
     """Two feature files of the same structures."""
     folder = tmp_path_factory.mktemp("cli")
     write(folder / "some.xyz", load_structures("embedded")[::30], format="extxyz")
-    for model in ("chgnet-0.3.0", "book-mace-mptrj"):
+    for model in ("chgnet-0.3.0", "mini-mace-mptrj"):
         command = ["extract", "--model", model, "--layer", "last"]
         command += ["--structures", str(folder / "some.xyz")]
         assert main([*command, "--output", str(folder / f"{model}.npz")]) == 0
@@ -69,11 +69,11 @@ def test_compress_gives_cumulants(files, capsys):
 
 @pytest.mark.parametrize("split", ["atom", "structure"])
 def test_compare_agrees_with_scikit_matter(files, capsys, split):
-    paths = [str(files / f"{m}.npz") for m in ("chgnet-0.3.0", "book-mace-mptrj")]
+    paths = [str(files / f"{m}.npz") for m in ("chgnet-0.3.0", "mini-mace-mptrj")]
     options = ["--split", split, "--folds", "atom", "--n-test", "40", "--seed", "3"]
     assert main(["compare", *paths, *options, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["names"] == ["chgnet-0.3.0", "book-mace-mptrj"]
+    assert shown["names"] == ["chgnet-0.3.0", "mini-mace-mptrj"]
     assert shown["n_test"] == 40
     with np.load(paths[0]) as f, np.load(paths[1]) as g:
         x, y = f["features"].astype(float), g["features"].astype(float)
@@ -85,7 +85,7 @@ def test_compare_agrees_with_scikit_matter(files, capsys, split):
 
 
 def test_one_number_for_one_cell(files, capsys):
-    names = ("chgnet-0.3.0", "book-mace-mptrj")
+    names = ("chgnet-0.3.0", "mini-mace-mptrj")
     paths = [files / f"{m}.npz" for m in names]
     options = {"metrics": ("gfre", "lfre"), "by": "structure", "n_splits": 3, "n_test": 40}
     found = compare({path.stem: Features.load(path) for path in paths}, n_bootstrap=20, **options)
@@ -110,7 +110,7 @@ def test_one_number_for_one_cell(files, capsys):
     assert shown["n_test"] == 40
     assert shown["left_out"] == found.left_out
     assert main(command) == 0
-    assert "book-mace-mptrj" in capsys.readouterr().out
+    assert "mini-mace-mptrj" in capsys.readouterr().out
 
 
 def test_compare_passes_its_options_on(files, capsys, monkeypatch):
@@ -118,11 +118,11 @@ def test_compare_passes_its_options_on(files, capsys, monkeypatch):
         raise InputError(f"{sorted(features)} {sorted(options.items())}")
 
     monkeypatch.setattr("umlip_latents.comparing.compare", enough)
-    command = ["compare", str(files / "chgnet-0.3.0.npz"), str(files / "book-mace-mptrj.npz")]
+    command = ["compare", str(files / "chgnet-0.3.0.npz"), str(files / "mini-mace-mptrj.npz")]
     command += ["--split", "system", "--folds", "group", "--within-element", "--seed", "5"]
     assert main([*command, "--metric", "lfre"]) == 1
     shown = capsys.readouterr().err
-    assert "['book-mace-mptrj', 'chgnet-0.3.0']" in shown
+    assert "['mini-mace-mptrj', 'chgnet-0.3.0']" in shown
     for option in (("by", "system"), ("folds", "group"), ("within_element", True), ("seed", 5)):
         assert str(option) in shown
     assert str(("metrics", ("lfre",))) in shown
@@ -180,7 +180,7 @@ def test_compare_refuses_what_cannot_be_compared(files, capsys, tmp_path):
     assert "same structures" in capsys.readouterr().err
     assert main(["compare", one, one]) == 1
     assert "at least two" in capsys.readouterr().err
-    other = str(files / "book-mace-mptrj.npz")
+    other = str(files / "mini-mace-mptrj.npz")
     assert main(["compare", one, other, "--n-test", "100000"]) == 1
     assert "n_test 100000" in capsys.readouterr().err
 

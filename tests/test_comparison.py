@@ -154,6 +154,18 @@ def test_without_resamples_there_are_no_intervals(features):
     assert np.isnan(found.mean(["wide"], ["absent"]).value)
 
 
+def test_a_ratio_varies_less_than_what_it_is_made_of(features):
+    found = compare(features, n_test=100)
+    pairs, floor = [("wide", "noisy"), ("noisy", "wide")], [("wide", "narrow"), ("wide", "absent")]
+    ratio = found.ratio(pairs, floor)
+    above = found.mean(["wide", "noisy"], ["wide", "noisy"])
+    below = found.mean(["wide"], ["narrow"])
+    assert ratio.value == pytest.approx(above.value / below.value)
+    assert above.low / below.high < ratio.low < ratio.value < ratio.high < above.high / below.low
+    assert found.ratio(floor, floor) == (1, 1, 1)
+    assert np.isnan(found.ratio(pairs, [("wide", "absent")]).value)
+
+
 def test_errors_of_some_elements_only(features):
     found = compare(features, elements=["O", "Si"], n_test=200)
     tables = {name: f.features for name, f in features.items()}
@@ -203,7 +215,7 @@ def test_bad_features_are_refused(features):
         compare({"a": features["wide"], "b": other})
 
 
-CHECKPOINTS = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan", "book-mace-mptrj")
+CHECKPOINTS = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan", "mini-mace-mptrj")
 
 
 def test_local_maps_of_real_checkpoints_beat_their_neighbours_mean():

@@ -138,7 +138,7 @@ def test_gfre_survives_a_killed_worker(client, tmp_path):
 def test_lfre_is_dealt_out_and_named_models_are_loaded_by_the_workers(
     client, tmp_path, models, crystals
 ):
-    names = ("element", "mace-untrained-s0")
+    names = ("element", "mini-mace-untrained-s0")
     for name in names:
         address = client.scheduler.address
         options = {"store": tmp_path, "progress": False}

@@ -94,12 +94,12 @@ def test_a_batch_that_the_memory_does_not_hold_is_halved(error):
         extract_features(structures, model, progress=False)
 
 
-@pytest.mark.parametrize("name", ["chgnet-0.3.0", "book-mace-mptrj"])
+@pytest.mark.parametrize("name", ["chgnet-0.3.0", "mini-mace-mptrj"])
 def test_batches_give_the_features_of_one_structure_at_a_time(name, models, crystals):
     model = models[name]
     network, found = model.network, []
     calculator = MACECalculator(
-        models=[models["book-mace-mptrj"].network], device="cpu", default_dtype="float32"
+        models=[models["mini-mace-mptrj"].network], device="cpu", default_dtype="float32"
     )
     hooked = network.mlp if name.startswith("chgnet") else network.products[-1]
     hook = hooked.register_forward_hook(lambda module, inputs, out: found.append((inputs, out)))
@@ -162,7 +162,7 @@ def test_refused_structures_are_named_and_the_rest_go_on(models, crystals, lonel
 
 def test_comparison_uses_what_every_model_accepts(models, crystals, lonely):
     structures = [crystals[0], lonely, crystals[1]]
-    names = ("chgnet-0.3.0", "book-mace-mptrj")
+    names = ("chgnet-0.3.0", "mini-mace-mptrj")
     found = [extract_features(structures, models[n], progress=False) for n in names]
     assert [len(f.kept) for f in found] == [2, 3]
     common = common_structures(found)

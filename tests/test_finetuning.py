@@ -220,7 +220,7 @@ def test_a_finished_run_is_read_and_a_changed_recipe_is_another_run(
 
 
 def test_mace_torch_follows_the_protocols(models, parts, tmp_path):
-    start = models["book-mace-mptrj"]
+    start = models["mini-mace-mptrj"]
     replay = load_structures("li3ps4-gfn1")[-4:]
     shared = {"cache": tmp_path, "epochs": 2, "batch_size": 2, "learning_rate": 5e-3}
     before = extract_features(parts[1], start, progress=False).features
@@ -249,7 +249,7 @@ def test_mace_torch_follows_the_protocols(models, parts, tmp_path):
 
 
 def test_an_interrupted_mace_run_starts_again_and_ends_the_same(models, parts, tmp_path):
-    arguments = (models["book-mace-mptrj"], *parts, "full fine-tuning")
+    arguments = (models["mini-mace-mptrj"], *parts, "full fine-tuning")
     shared = {"cache": tmp_path, "epochs": 2, "batch_size": 2, "learning_rate": 5e-3}
     run = fine_tune(*arguments, **shared)
     weights = run.model(2).network.state_dict()

@@ -19,7 +19,7 @@ from umlip_latents.training import (
 )
 
 CARDS = sorted((DATA / "checkpoints").glob("*.json"))
-CARD = json.loads((DATA / "checkpoints" / "book-mace-mptrj.json").read_text())
+CARD = json.loads((DATA / "checkpoints" / "mini-mace-mptrj.json").read_text())
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"name": "x"}'])
@@ -148,7 +148,7 @@ def test_the_errors_of_a_shipped_card_reproduce(path):
         assert errors[name] == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["book-mace-mptrj", "book-mace-base-s0"])
+@pytest.mark.parametrize("name", ["mini-mace-mptrj", "mini-mace-base-s0"])
 def test_a_shipped_mace_is_better_than_composition_alone(name):
     card = json.loads((DATA / "checkpoints" / f"{name}.json").read_text())
     errors, baseline = card["held_out_errors"], card["linear_baseline_errors"]
@@ -164,7 +164,7 @@ def test_the_recipe_of_a_shipped_checkpoint_is_the_one_in_its_card(path):
 
 def test_the_experiment_changes_one_thing_at_a_time():
     """Next to the seed a level changes the settings of its aspect, and how long that takes."""
-    base = read_recipe(DATA / "recipes" / "book-mace-base-s0.json")
+    base = read_recipe(DATA / "recipes" / "mini-mace-base-s0.json")
     free = {"name", "description", "aspect", "level"}
     length = {"seed", "max_num_epochs", "lr_scheduler_gamma"}
     of_aspect = {
@@ -174,7 +174,7 @@ def test_the_experiment_changes_one_thing_at_a_time():
         "optimiser": {"optimizer", "weight_decay", "lr", "ema"},
         "architecture": {"num_channels", "r_max", "num_interactions", "correlation"},
     }
-    for path in (DATA / "recipes").glob("book-mace-*-s?.json"):
+    for path in (DATA / "recipes").glob("mini-mace-*-s?.json"):
         one = read_recipe(path)
         changed = {k for k in one if k != "mace" and one[k] != base.get(k)} - free
         changed |= {k for k in one["mace"] if one["mace"][k] != base["mace"].get(k)} - length

@@ -28,6 +28,12 @@ class Estimate(NamedTuple):
         return f"{self.value:.2f}{interval}"
 
 
+def estimate(values: np.ndarray) -> Estimate:
+    """The first of some numbers, and the 95 % interval of the others, if there are any."""
+    drawn = np.quantile(values[1:], [0.025, 0.975]) if len(values) > 1 else (np.nan, np.nan)
+    return Estimate(float(values[0]), *map(float, drawn))
+
+
 @dataclass
 class Comparison:
     """Reconstruction errors of all ordered pairs; from `compare`.
@@ -122,14 +128,20 @@ class Comparison:
 
         Names that are not part of the comparison are passed over; without any pair it is NaN.
         """
-        place = {name: i for i, name in enumerate(self.names)}
-        pairs = [(s, t) for s in sources for t in targets if s != t and {s, t} <= set(place)]
-        if not pairs:
-            return Estimate(np.nan)
-        rows, columns = np.array([[place[s], place[t]] for s, t in pairs]).T
-        drawn = self._resampled(metric)[:, rows, columns].mean(axis=1)
-        value = self.matrix(metric).to_numpy()[rows, columns].mean()
-        return Estimate(float(value), *map(float, np.quantile(drawn, [0.025, 0.975])))
+        return estimate(self._over([(s, t) for s in sources for t in targets], metric))
+
+    def ratio(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        floor: Sequence[tuple[str, str]],
+        metric: str = "gfre",
+    ) -> Estimate:
+        """Mean error over some ordered pairs, divided by that over others of the same draw.
+
+        Its interval is narrower than that of two independent numbers, since both vary with the
+        same test structures. Names are passed over as in `mean`.
+        """
+        return estimate(self._over(pairs, metric) / self._over(floor, metric))
 
     def heat_map(self) -> Figure:
         """The matrices, baselines set apart; LFREs that their neighbours' mean beats are marked."""
@@ -192,6 +204,15 @@ class Comparison:
             values.append(np.tensordot(weights, squares, 1) / (weights @ counts)[:, None, None])
         splits = rng.integers(len(values), size=(len(values), self.n_bootstrap))
         return np.median(np.sqrt(values)[splits, np.arange(self.n_bootstrap)], axis=0)
+
+    def _over(self, pairs: Sequence[tuple[str, str]], metric: str) -> np.ndarray:
+        """(1 + n_bootstrap,) mean error over pairs of different names, and that of each draw."""
+        here = [(s, t) for s, t in pairs if s != t and {s, t} <= set(self.names)]
+        if not here:
+            return np.array([np.nan])
+        rows, columns = np.array([[self.names.index(s), self.names.index(t)] for s, t in here]).T
+        tables = np.concatenate([self.matrix(metric).to_numpy()[None], self._resampled(metric)])
+        return tables[:, rows, columns].mean(axis=1)
 
     def _long(self, metric: str, **columns: np.ndarray | int) -> pd.DataFrame:
         """Ordered pairs of different names, and their entries of some matrices."""

@@ -97,7 +97,7 @@ def fine_tune(
     the batches and learning rate follow from seed and epoch alone, so a run that was interrupted
     goes on exactly as it would have.
 
-    **MACE**: mace-torch's own trainer with the loss of `book-mace-mptrj` and a learning rate that
+    **MACE**: mace-torch's own trainer with the loss of `mini-mace-mptrj` and a learning rate that
     falls exponentially to a hundredth, without averaged weights. An interrupted run starts again.
 
     Parameters

@@ -32,7 +32,7 @@ def read_recipe(recipe_file: str | Path) -> dict:
     Examples
     --------
     >>> from umlip_latents.resources import DATA
-    >>> recipe = read_recipe(DATA / "recipes" / "book-mace-base-s1.json")
+    >>> recipe = read_recipe(DATA / "recipes" / "mini-mace-base-s1.json")
     >>> recipe["mace"]["seed"], recipe["mace"]["r_max"]
     (1, 4.5)
     """
@@ -123,7 +123,7 @@ def train_recipe(recipe_file: str | Path, output: str | Path) -> dict:
     Examples
     --------
     >>> from umlip_latents.resources import DATA
-    >>> recipe = DATA / "recipes" / "book-mace-base-s1.json"
+    >>> recipe = DATA / "recipes" / "mini-mace-base-s1.json"
     >>> train_recipe(recipe, "base-s1.safetensors")["trained_elements"]  # doctest: +SKIP
     ['Ag', ...]
     """

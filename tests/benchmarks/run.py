@@ -113,7 +113,7 @@ def against_the_libraries(n_structures: int) -> list[tuple]:
 
     structures = load_structures("mptrj-random-1k")[:n_structures]
     rows = []
-    for name in ("chgnet-0.3.0", "book-mace-mptrj"):
+    for name in ("chgnet-0.3.0", "mini-mace-mptrj"):
         model = load_model(name)
         extract_features(structures[:3], model, progress=False)  # warm up
         ours, found = seconds(extract_features, structures, model, progress=False)

@@ -173,16 +173,16 @@ LATTICE_CONSTANTS = {
 }
 
 
-# by book-mace-mptrj, trained on two thousand structures, from 20 % below to 20 % above
+# by mini-mace-mptrj, trained on two thousand structures, from 20 % below to 20 % above
 MEASURED = {"NaCl": "no minimum", "Si": "5.85 angstrom, 7 % too large", "Cu": "3.76, 3.5 %"}
 
 
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("crystal", ["NaCl", "Si", "Cu"])
 def test_lattice_constants_are_those_of_the_functional(models, request, name, crystal):
-    if name == "book-mace-mptrj":
+    if name == "mini-mace-mptrj":
         request.applymarker(pytest.mark.xfail(reason=MEASURED[crystal], strict=True))
-    if name == "book-mace-base-s0" and crystal != "Si":  # 750 structures teach no equation of state
+    if name == "mini-mace-base-s0" and crystal != "Si":  # 750 structures teach no equation of state
         request.applymarker(pytest.mark.xfail(reason="off by more than 2 %", strict=True))
     known = LATTICE_CONSTANTS[HERE[name]["functional"]][crystal]
     lattice = {"NaCl": "rocksalt", "Si": "diamond", "Cu": "fcc"}[crystal]

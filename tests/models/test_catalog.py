@@ -53,16 +53,15 @@ def test_untrained_twins_follow_their_seed(models):
     again, other = load_model("chgnet-untrained-s0"), load_model("chgnet-untrained-s1")
     assert again.fingerprint == models["chgnet-untrained-s0"].fingerprint
     assert other.fingerprint != again.fingerprint
-    assert (
-        load_model("mace-untrained-s3").fingerprint != load_model("mace-untrained-s4").fingerprint
-    )
+    one, other = (load_model(f"mini-mace-untrained-s{seed}") for seed in (3, 4))
+    assert one.fingerprint != other.fingerprint
 
 
 def test_drawing_a_twin_leaves_the_global_random_state_alone():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    load_model("mace-untrained-s0")
+    load_model("mini-mace-untrained-s0")
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -76,10 +75,10 @@ def test_unknown_names_and_endings_are_refused(tmp_path):
 
 def test_a_pickled_file_needs_trust(tmp_path, models):
     path = tmp_path / "mine.model"
-    torch.save(models["book-mace-mptrj"].network, path)
+    torch.save(models["mini-mace-mptrj"].network, path)
     with pytest.raises(InputError, match="--trust"):
         load_model(path)
-    assert load_model(path, trust=True).fingerprint == models["book-mace-mptrj"].fingerprint
+    assert load_model(path, trust=True).fingerprint == models["mini-mace-mptrj"].fingerprint
 
 
 def test_pickled_code_in_a_chgnet_file_is_not_run(tmp_path):
@@ -94,7 +93,7 @@ def test_pickled_code_in_a_chgnet_file_is_not_run(tmp_path):
 
 
 def test_a_broken_or_cardless_safetensors_is_refused(tmp_path):
-    source = DATA / list_models()["book-mace-mptrj"]["file"]
+    source = DATA / list_models()["mini-mace-mptrj"]["file"]
     shutil.copy(source, tmp_path / "alone.safetensors")
     with pytest.raises(InputError, match="card"):
         load_model(tmp_path / "alone.safetensors")
@@ -132,7 +131,7 @@ def test_a_saved_mace_is_the_same_mace(tmp_path, models, crystals):
 
 def card() -> dict:
     """A small MACE's."""
-    return json.loads((DATA / "checkpoints" / "book-mace-mptrj.json").read_text())
+    return json.loads((DATA / "checkpoints" / "mini-mace-mptrj.json").read_text())
 
 
 def test_mace_with_vector_features_gives_only_scalars(crystals):
@@ -186,18 +185,18 @@ def test_a_foundation_model_is_trusted_on_first_use_only(tmp_path, monkeypatch, 
     monkeypatch.setenv("UMLIP_LATENTS_DATA", str(data))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     file = data / list_models()["mace-mp-0a-small"]["file"]
-    torch.save(models["book-mace-mptrj"].network, file)
+    torch.save(models["mini-mace-mptrj"].network, file)
     with pytest.raises(InputError, match=r"no SHA-256 is published .* pass --trust"):
         load_model("mace-mp-0a-small")
     assert not cache.exists()
     first = load_model("mace-mp-0a-small", trust=True)
-    assert first.fingerprint == models["book-mace-mptrj"].fingerprint
+    assert first.fingerprint == models["mini-mace-mptrj"].fingerprint
     record = cache / "umlip-latents" / f"{file.name}.sha256"
     assert record.read_text().strip() == sha256(file)
     assert "no SHA-256 was published" in capsys.readouterr().err
     assert load_model("mace-mp-0a-small").name == "mace-mp-0a-small"
     assert capsys.readouterr().err == ""
-    torch.save(models["mace-untrained-s0"].network, file)
+    torch.save(models["mini-mace-untrained-s0"].network, file)
     with pytest.raises(InputError, match="the first copy had"):
         load_model("mace-mp-0a-small")
 

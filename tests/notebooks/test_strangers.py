@@ -64,14 +64,14 @@ def molecules() -> list[Atoms]:
 
 
 SETS = {
-    "one model and no baseline": (large_cells, ["book-mace-base-s0"], []),
-    "one element": (one_element, ["book-mace-base-s0"], ["element"]),
+    "one model and no baseline": (large_cells, ["mini-mace-base-s0"], []),
+    "one element": (one_element, ["mini-mace-base-s0"], ["element"]),
     "large cells": (large_cells, ["chgnet-0.3.0", OWN], ["element"]),
-    "molecules without a cell": (molecules, ["book-mace-base-s0", "book-mace-base-s1"], []),
+    "molecules without a cell": (molecules, ["mini-mace-base-s0", "mini-mace-base-s1"], []),
     "a model of one's own": (molecules, ["element", OWN], []),
     "a baseline that cannot be had": (
         one_element,
-        ["book-mace-base-s0", OWN],
+        ["mini-mace-base-s0", OWN],
         ["mace-mp-0a-small"],
     ),
 }

@@ -92,7 +92,7 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
 
     Examples
     --------
-    >>> model = load_model("book-mace-mptrj")
+    >>> model = load_model("mini-mace-mptrj")
     >>> model.widths["backbone"], model.widths["last"]
     (128, 80)
     """

@@ -1,0 +1,63 @@
+"""What the catalogue says of the kinship of checkpoints."""
+
+import pytest
+
+from umlip_latents import list_models
+from umlip_latents.lineage import ASPECTS, NOTHING, natural_experiments
+
+CHGNET = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan")
+SEVENNET = ("7net-0_22May2024", "7net-0", "7net-l3i5", "7net-mf-0-PBE", "7net-mf-0-R2SCAN")
+
+
+def pair(source: str, target: str) -> tuple[str, str]:
+    """What the table says of one pair."""
+    table = natural_experiments([source, target])
+    row = table[(table["source"] == source) & (table["target"] == target)].squeeze()
+    return row["differs"], row["start"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        ("chgnet-0.3.0", "chgnet-r2scan", ("data and functional", "tuned")),
+        ("chgnet-r2scan", "chgnet-0.3.0", ("data and functional", "back")),
+        ("chgnet-0.2.0", "chgnet-0.3.0", ("architecture", "scratch")),
+        ("7net-0", "7net-l3i5", ("architecture", "scratch")),
+        ("7net-0_22May2024", "7net-0", ("data", "scratch")),
+        ("7net-mf-0-PBE", "7net-mf-0-R2SCAN", ("functional", "scratch")),
+        ("7net-0", "chgnet-0.3.0", ("architecture and objective", "scratch")),
+    ],
+)
+def test_what_sets_two_checkpoints_apart(source, target, expected):
+    assert pair(source, target) == expected
+
+
+def test_pairs_go_both_ways_and_differ_by_the_same():
+    table = natural_experiments([*CHGNET, *SEVENNET]).set_index(["source", "target"])
+    opposite = {"tuned": "back", "back": "tuned"}
+    for (source, target), row in table.iterrows():
+        back = table.loc[(target, source)]
+        assert back["differs"] == row["differs"]
+        assert back["start"] == opposite.get(row["start"], row["start"])
+
+
+def test_other_architectures_are_paired_on_the_same_data_alone():
+    table = natural_experiments([*CHGNET, *SEVENNET])
+    assert table.query("source == 'chgnet-r2scan' and target == '7net-0'").empty
+
+
+def test_models_of_unknown_training_have_no_pair():
+    assert natural_experiments(["element", "chgnet-untrained-s0", "mine.py:Mine", "7net-0"]).empty
+
+
+def test_every_ancestor_is_in_the_catalogue_and_trained():
+    catalogue = list_models()
+    for name, entry in catalogue.items():
+        if "started_from" in entry:
+            assert {*ASPECTS} <= {*catalogue[entry["started_from"]]}, name
+
+
+def test_two_trainings_that_the_catalogue_cannot_tell_apart(monkeypatch):
+    entry = list_models()["7net-0"]
+    monkeypatch.setattr("umlip_latents.lineage.list_models", lambda: {"a": entry, "b": entry})
+    assert pair("a", "b") == (NOTHING, "scratch")
