@@ -21,7 +21,7 @@ from umlip_latents.environments import (
 )
 from umlip_latents.models import remote as remote_module
 from umlip_latents.models.remote import RemoteModel
-from umlip_latents.resources import DATA, InputError
+from umlip_latents.resources import DATA, OFFLINE, InputError
 
 SHADOWED = "iniconfig"  # a package that this Python has, too
 
@@ -152,6 +152,15 @@ def test_a_stored_feature_needs_no_environment(remote, crystals, models, tmp_pat
     assert np.array_equal(there.features, here.features)
     with pytest.raises(InputError, match="but no interaction-9"):
         extract_features(crystals, remote, "interaction-9", store=tmp_path, progress=False)
+
+
+def test_no_environment_is_made_for_a_file_that_cannot_be_had(crystals, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote_module, "make_environment", lambda name: pytest.fail("made"))
+    monkeypatch.setenv(OFFLINE, "1")
+    file = ("no-such.bin", "https://example.org/no-such.bin", "0" * 64)
+    model = RemoteModel("far", "mark", {"last": 1}, "tiny", (file,))
+    with pytest.raises(InputError, match="no-such.bin: is not at hand"):
+        extract_features(crystals, model, "last", store=tmp_path, progress=False)
 
 
 def test_the_errors_there_are_the_errors_here(remote, models, lonely):

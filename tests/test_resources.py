@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from umlip_latents import resources
-from umlip_latents.resources import InputError, fetch
+from umlip_latents import book, resources
+from umlip_latents.resources import OFFLINE, InputError, fetch
 
 URL = "https://example.org/weights.bin"
 CONTENT = b"weights"
@@ -14,7 +14,8 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.delenv("UMLIP_LATENTS_DATA", raising=False)
+    for variable in ("UMLIP_LATENTS_DATA", OFFLINE):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "umlip-latents"
 
@@ -67,3 +68,32 @@ def test_only_https_is_asked(monkeypatch):
     with pytest.raises(InputError, match="not https"):
         fetch("weights.bin", "http://example.org/weights.bin", DIGEST)
     assert not asked
+
+
+def test_told_so_it_asks_for_nothing_but_takes_what_is_there(cache, monkeypatch):
+    asked = serve(monkeypatch)
+    monkeypatch.setenv(OFFLINE, "1")
+    with pytest.raises(InputError, match="weights.bin: is not at hand"):
+        fetch("weights.bin", URL, DIGEST)
+    cache.mkdir(exist_ok=True)
+    (cache / "weights.bin").write_bytes(CONTENT)
+    assert fetch("weights.bin", URL, DIGEST) == cache / "weights.bin"
+    assert not asked
+
+
+def test_a_build_makes_one_attempt_at_the_checkpoints(monkeypatch):
+    """Where the first download fails no other one is tried, and what is at hand is found."""
+    file = {"file": "weights.bin", "url": URL, "sha256": DIGEST}
+    further = {"file": "more.bin", "url": f"{URL}?", "sha256": DIGEST}
+    models = {"a": file | {"arguments": further}, "b": {"file": "own.bin", "sha256": DIGEST}}
+    monkeypatch.setattr(book, "registry", lambda _: models)
+    monkeypatch.setenv(OFFLINE, "")
+    asked = serve(monkeypatch)
+    book.fetch_checkpoints()
+    book.fetch_checkpoints()
+    assert asked == [URL, f"{URL}?"]
+    for name in ("weights.bin", "more.bin"):
+        (resources.cache_folder() / name).unlink()
+    asked = serve(monkeypatch, fails=True)
+    book.fetch_checkpoints()
+    assert asked == [URL]

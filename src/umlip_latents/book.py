@@ -13,7 +13,7 @@ import papermill
 import yaml
 
 from .pages import substitutions
-from .resources import PACKAGE, InputError
+from .resources import OFFLINE, PACKAGE, InputError, fetch, registry
 from .results import write_text
 
 ROOT = PACKAGE.parents[1]
@@ -56,12 +56,28 @@ def build(profile: str, output: Path) -> Path:
     shutil.rmtree(output / "results", ignore_errors=True)
     (source / "notebooks").mkdir(parents=True)
     os.environ["UMLIP_LATENTS_PROFILE"] = profile
+    fetch_checkpoints()
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if notebook.stem in parameters:
             execute(notebook, source / "notebooks" / notebook.name, parameters, output)
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("profiles"))
     write_settings(source, substitutions(profile, output / "results"))
     return build_html(source, output)
+
+
+def fetch_checkpoints() -> None:
+    """One short attempt at the public checkpoints that the catalogue has the SHA-256 of.
+
+    After a download that fails no notebook tries another one; it leaves the model out by name.
+    """
+    for entry in registry("models").values():
+        for part in (entry, entry.get("arguments", {})):
+            if {"url", "sha256"} <= {*part}:
+                try:
+                    fetch(part["file"], part["url"], part["sha256"])
+                except InputError as error:
+                    print(error, file=sys.stderr)
+                    os.environ[OFFLINE] = "1"
 
 
 def execute(notebook: Path, target: Path, parameters: dict[str, dict], output: Path) -> None:

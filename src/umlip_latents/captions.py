@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from ase import Atoms
 
 from .comparison import Estimate
 from .features import Features, common_structures
+from .results import REFERENCE
 
 
 def about(
@@ -49,6 +51,32 @@ def about(
         rest = f"; and {len(dropped) - 5} more" if len(dropped) > 5 else ""
         text += f" Left out: structure {'; '.join(named)}{rest}."
     return " ".join([text, *(f"Not among the models here: {why}" for why in missing.values())])
+
+
+def full_scale(notebook: str, missing: Mapping[str, str]) -> str:
+    """Where a build lacks models: what the run at full scale found; nothing where it lacks none.
+
+    Parameters
+    ----------
+    notebook
+        Its name, which its result file has, too.
+    missing
+        From `features_by_name`.
+
+    Examples
+    --------
+    >>> full_scale("03_comparison", {})
+    ''
+    """
+    file = REFERENCE / f"{notebook}.json"
+    if not missing or not file.is_file():
+        return ""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    made = f"profile {content['profile']}, commit {content['provenance']['commit']}"
+    words = (
+        f"This build lacks {', '.join(missing)}. **At full scale**, with them, was found ({made})"
+    )
+    return f"{words}:\n\n{listed(content['findings'])}"
 
 
 def listed(findings: Sequence[Mapping[str, str]]) -> str:

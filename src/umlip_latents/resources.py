@@ -18,6 +18,8 @@ PACKAGE = Path(__file__).parent
 # a wheel carries `data` inside the package, a checkout beside `src`
 DATA = PACKAGE / "data" if (PACKAGE / "data").is_dir() else PACKAGE.parents[1] / "data"
 
+OFFLINE = "UMLIP_LATENTS_OFFLINE"  # set to anything: download nothing
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one clear sentence."""
@@ -89,12 +91,18 @@ def fetch(file: str, url: str, expected: str | None = None, *, trust: bool = Fal
 
 def download(url: str, path: Path, expected: str | None) -> None:
     """One short attempt to write what is at an address, whole or not at all."""
+    if os.environ.get(OFFLINE):
+        raise InputError(
+            f"{path.name}: is not at hand, and nothing is downloaded while {OFFLINE} is set."
+        )
     if not url.startswith("https://"):
         raise InputError(f"{path.name}: refusing to download from {url}, which is not https.")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with written_whole(path) as temporary:
-            HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=60)(url, temporary, None)
+            HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=(5, 60))(
+                url, temporary, None
+            )
             if expected:
                 verified(temporary, expected)
     except OSError as error:

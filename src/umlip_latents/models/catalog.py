@@ -130,12 +130,19 @@ def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteM
         return made_by(entry_points(group=ENTRY_POINTS)[name].load(), name)
     digest, environment = entry.get("sha256"), entry.get("environment")
     elsewhere = environment and os.environ.get(CURRENT) != environment
-    if "url" in entry and not (elsewhere and digest):
-        entry = {**entry, "path": fetch(entry["file"], entry["url"], digest, trust=trust)}
-        digest = digest or sha256(entry["path"])
+    parts = {"path": entry, "arguments": entry.get("arguments", {})}
+    files = {
+        key: (part["file"], part["url"], part.get("sha256"))
+        for key, part in parts.items()
+        if "url" in part
+    }
+    if not (elsewhere and digest):
+        entry = entry | {key: fetch(*file, trust=trust) for key, file in files.items()}
+        digest = digest or ("path" in entry and sha256(entry["path"]))
     identity = hashlib.sha256(f"{name} {digest}".encode()).hexdigest()
     if elsewhere:
-        return RemoteModel(name, identity, entry.get("widths", {}), environment)
+        widths = entry.get("widths", {})
+        return RemoteModel(name, identity, widths, environment, tuple(files.values()))
     model = family(re.sub(r"\W", "", entry["family"].lower())).load(name, entry)
     if "seed" in entry:
         model = type(model)(model.untrained(entry["seed"]), name)

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.io import write
 
 from ..environments import CURRENT, failure, make_environment
-from ..resources import InputError
+from ..resources import InputError, fetch
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,15 @@ class RemoteModel:
         As those of a `LatentModel`.
     environment
         Name of the environment.
+    files
+        Name, address and SHA-256 of what it is loaded from there and has to be fetched.
     """
 
     name: str
     fingerprint: str
     widths: Mapping[str, int]
     environment: str
+    files: tuple[tuple[str, str, str | None], ...] = ()
 
     def extract(
         self, structures: Sequence[Atoms], layer: str, store: Path, watch: Callable[[], None]
@@ -46,8 +49,10 @@ class RemoteModel:
         Raises
         ------
         InputError
-            With the sentence with which the other Python stopped.
+            With the sentence with which the other Python stopped, or why a file is not to be had.
         """
+        for file in self.files:  # before an environment is made in vain
+            fetch(*file)
         python = make_environment(self.environment)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "structures.traj"  # binary: not a bit of a position is lost
