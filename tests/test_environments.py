@@ -159,7 +159,7 @@ def test_no_environment_is_made_for_a_file_that_cannot_be_had(crystals, tmp_path
     monkeypatch.setenv(OFFLINE, "1")
     file = ("no-such.bin", "https://example.org/no-such.bin", "0" * 64)
     model = RemoteModel("far", "mark", {"last": 1}, "tiny", (file,))
-    with pytest.raises(InputError, match="no-such.bin: is not at hand"):
+    with pytest.raises(InputError, match=r"no-such\.bin: is not at hand"):
         extract_features(crystals, model, "last", store=tmp_path, progress=False)
 
 

@@ -73,7 +73,7 @@ def test_only_https_is_asked(monkeypatch):
 def test_told_so_it_asks_for_nothing_but_takes_what_is_there(cache, monkeypatch):
     asked = serve(monkeypatch)
     monkeypatch.setenv(OFFLINE, "1")
-    with pytest.raises(InputError, match="weights.bin: is not at hand"):
+    with pytest.raises(InputError, match=r"weights\.bin: is not at hand"):
         fetch("weights.bin", URL, DIGEST)
     cache.mkdir(exist_ok=True)
     (cache / "weights.bin").write_bytes(CONTENT)
