@@ -1,0 +1,128 @@
+"""Nequix: even scalars after the last gated layer, which are what its linear readout takes.
+
+JAX compiles the network anew for every shape of its input. A batch is therefore padded to one of a
+few shapes, with atoms that nothing but padding is bonded to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from ase import Atoms
+from matscipy.neighbours import neighbour_list
+from nequix.model import Nequix, load_model
+
+from .base import MATERIALS_ELEMENTS, Adapter, periodic
+
+EDGES_PER_NODE = 16  # of a padded batch at most: nodes cost little, and there are fewer shapes
+
+
+class Graph(NamedTuple):
+    """A structure as `Nequix.node_energies` takes it.
+
+    Attributes
+    ----------
+    vectors
+        (n_edges, 3) from receiver to sender in angstrom.
+    species
+        (n_atoms,) positions of the elements in the network's list.
+    senders, receivers
+        (n_edges,) atoms.
+    """
+
+    vectors: np.ndarray
+    species: np.ndarray
+    senders: np.ndarray
+    receivers: np.ndarray
+
+
+class NequixModel(Adapter):
+    """Latent features of a Nequix, on the energy path only.
+
+    Parameters
+    ----------
+    network
+        A network for `MATERIALS_ELEMENTS`, as all that are published.
+    name
+        Name shown in tables.
+    config
+        What the network was built from, for `untrained`.
+    """
+
+    def __init__(self, network: Nequix, name: str, config: Mapping[str, Any] | None = None) -> None:
+        self.network, self.name, self.config = network, name, config or {}
+        self.elements = MATERIALS_ELEMENTS
+        weights = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(network))
+        self.fingerprint = hashlib.sha256(weights).hexdigest()
+
+    def untrained(self, seed: int) -> Nequix:
+        """A network of the same architecture with freshly drawn weights."""
+        own = inspect.signature(Nequix).parameters.keys() - {"atom_energies", "kernel"}
+        settings = {key: value for key, value in self.config.items() if key in own}
+        return Nequix(jax.random.key(seed), len(self.elements), **settings)
+
+    def graph(self, atoms: Atoms) -> Graph:
+        """Neighbours as Nequix finds them, with vacuum where the structure is not periodic."""
+        boxed = periodic(atoms, 2 * self.network.cutoff)
+        receivers, senders, vectors = neighbour_list("ijD", boxed, self.network.cutoff)
+        species = np.searchsorted(self.elements, atoms.numbers)
+        return Graph(vectors, species, senders, receivers)
+
+    def size(self, graph: Graph) -> int:
+        """Directed edges."""
+        return len(graph.senders)
+
+    def features(self, graphs: Sequence[Graph]) -> dict[str, np.ndarray]:
+        """Even scalars of every layer of one forward pass."""
+        n_atoms = [len(graph.species) for graph in graphs]
+        vectors, species, senders, receivers = map(np.concatenate, zip(*graphs, strict=True))
+        starts = np.repeat(np.cumsum([0, *n_atoms[:-1]]), [self.size(graph) for graph in graphs])
+        n_edges = padded(len(vectors))
+        n_nodes = padded(max(len(species) + 1, n_edges // EDGES_PER_NODE))
+        edges, nodes = (0, n_edges - len(vectors)), (0, n_nodes - len(species))
+        found = scalars(
+            self.network,
+            np.pad(vectors, [edges, (0, 0)]).astype(self.network.atom_energies.dtype),
+            np.pad(species, nodes),
+            np.pad(senders + starts, edges, constant_values=n_nodes - 1),
+            np.pad(receivers + starts, edges, constant_values=n_nodes - 1),
+        )
+        layers = [np.asarray(layer)[: len(species)] for layer in found]
+        numbered = {f"interaction-{i}": layer for i, layer in enumerate(layers, start=1)}
+        return {"backbone": layers[-1], "last": layers[-1], **numbered}
+
+
+def padded(n: int) -> int:
+    """The next of 6, 8, 12, 16, 24, ...: 6,144 leaves the usual batch of 6,000 edges its size."""
+    power = 1 << max(n - 1, 7).bit_length()
+    return power * 3 // 4 if n <= power * 3 // 4 else power
+
+
+@eqx.filter_jit
+def scalars(network: Nequix, *graph: jax.Array) -> list[jax.Array]:
+    """The even scalars that come out of each layer while the library computes atomic energies."""
+    found: list[jax.Array] = []
+
+    def watched(layer: eqx.Module):
+        def forward(*inputs):
+            output = layer(*inputs)
+            found.append(output.filter("0e").array)
+            return output
+
+        return forward
+
+    layers = [watched(layer) for layer in network.layers]
+    eqx.tree_at(lambda whole: whole.layers, network, layers).node_energies(*graph)
+    return found
+
+
+def load(name: str, entry: dict) -> NequixModel:
+    """A published checkpoint: a line of JSON, then NumPy arrays without pickle."""
+    network, config = load_model(entry["path"])
+    return NequixModel(network, name, config)
