@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
 from ase import Atoms
 from matscipy.neighbours import neighbour_list
-from nequix.model import Nequix, load_model
+from nequix.model import Nequix, NequixConvolution, load_model
 
 from .base import MATERIALS_ELEMENTS, Adapter, periodic
 
@@ -55,7 +55,7 @@ class NequixModel(Adapter):
         What the network was built from, for `untrained`.
     """
 
-    def __init__(self, network: Nequix, name: str, config: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, network: Nequix, name: str, config: dict | None = None) -> None:
         self.network, self.name, self.config = network, name, config or {}
         self.elements = MATERIALS_ELEMENTS
         weights = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(network))
@@ -107,19 +107,18 @@ def padded(n: int) -> int:
 @eqx.filter_jit
 def scalars(network: Nequix, *graph: jax.Array) -> list[jax.Array]:
     """The even scalars that come out of each layer while the library computes atomic energies."""
-    found: list[jax.Array] = []
+    outputs = []
 
-    def watched(layer: eqx.Module):
+    def watched(layer: NequixConvolution) -> Callable:
         def forward(*inputs):
-            output = layer(*inputs)
-            found.append(output.filter("0e").array)
-            return output
+            outputs.append(layer(*inputs))
+            return outputs[-1]
 
         return forward
 
     layers = [watched(layer) for layer in network.layers]
     eqx.tree_at(lambda whole: whole.layers, network, layers).node_energies(*graph)
-    return found
+    return [output.filter("0e").array for output in outputs]
 
 
 def load(name: str, entry: dict) -> NequixModel:
