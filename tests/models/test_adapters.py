@@ -71,15 +71,17 @@ def mace_energies(model: LatentModel, structures: list[Atoms]) -> tuple[np.ndarr
 
 
 @cache
-def sevennet_library(name: str) -> tuple:
+def sevennet_library(model: LatentModel) -> tuple:
     """SevenNet's own calculator of a model; shift and scale by atomic number."""
     from sevenn.calculator import SevenNetCalculator
     from sevenn.util import load_checkpoint
 
-    modal = HERE[name].get("modal")
+    name, modal = HERE[model.name].get("like", model.name), model.modal
     checkpoint = load_checkpoint("7net-mf-0" if modal else name)
     shift, scale = checkpoint.config["shift"], checkpoint.config["scale"]
-    calculator = SevenNetCalculator(checkpoint.build_model(), "model_instance", "cpu", modal)
+    network = checkpoint.build_model()
+    network.load_state_dict(model.network.state_dict(), strict=False)  # ours has no force output
+    calculator = SevenNetCalculator(network, "model_instance", "cpu", modal)
     return calculator, np.array(shift[modal] if modal else shift), np.array(scale)
 
 
@@ -88,7 +90,7 @@ def sevennet_energies(model: LatentModel, structures: list[Atoms]) -> tuple[np.n
     last = model.features([model.prepare(a) for a in structures])["last"]
     linear = model.network.reduce_hidden_to_energy.linear
     mine = last @ linear.weight.detach().numpy() / np.sqrt(linear.irreps_in.dim)  # as in e3nn
-    calculator, shift, scale = sevennet_library(model.name)
+    calculator, shift, scale = sevennet_library(model)
     theirs = []
     for atoms in structures:
         calculator.calculate(atoms)

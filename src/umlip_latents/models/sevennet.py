@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sevenn
@@ -11,6 +13,7 @@ import torch
 from ase import Atoms
 from sevenn.atom_graph_data import AtomGraphData
 from sevenn.checkpoint import SevenNetCheckpoint
+from sevenn.model_build import build_E3_equivariant_model
 from sevenn.nn.sequential import AtomGraphSequential
 from sevenn.train.dataload import unlabeled_atoms_to_graph
 from torch_geometric.data import Batch
@@ -33,13 +36,21 @@ class SevenNetModel(Adapter):
         Name shown in tables.
     modal
         Which modality (level of theory) of a multi-fidelity network.
+    config
+        What the network was built from, for `untrained`.
     """
 
-    def __init__(self, network: AtomGraphSequential, name: str, modal: str | None = None) -> None:
+    def __init__(
+        self,
+        network: AtomGraphSequential,
+        name: str,
+        modal: str | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         network.delete_module_by_key("force_output")
         network.set_is_batch_data(True)
         super().__init__(network, name, list(network.type_map))
-        self.modal = modal
+        self.modal, self.config = modal, config
         self.inputs = {"last": network.reduce_hidden_to_energy.linear}
         gates = [m.gate for key, m in network.named_children() if key.endswith("equivariant_gate")]
         self.outputs = {f"interaction-{i}": gate for i, gate in enumerate(gates, start=1)}
@@ -68,9 +79,15 @@ class SevenNetModel(Adapter):
         backbone, last = layers[f"interaction-{len(layers)}"], found["last"].cpu().numpy()
         return {"backbone": backbone, "last": last, **layers}
 
+    def untrained(self, seed: int) -> AtomGraphSequential:
+        """The same architecture with freshly drawn weights."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return build_E3_equivariant_model(copy.deepcopy(dict(self.config)))
+
 
 def load(name: str, entry: dict) -> SevenNetModel:
     """A checkpoint of the sevenn package, pickled there and checked before it is read."""
     path = Path(sevenn.__file__).parent / "pretrained_potentials" / entry["file"]
-    network = SevenNetCheckpoint(verified(path, entry["sha256"])).build_model()
-    return SevenNetModel(network, name, entry.get("modal"))
+    checkpoint = SevenNetCheckpoint(verified(path, entry["sha256"]))
+    return SevenNetModel(checkpoint.build_model(), name, entry.get("modal"), checkpoint.config)

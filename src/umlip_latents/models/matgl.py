@@ -1,0 +1,117 @@
+"""What TensorNet and M3GNet of matgl share: graphs, the gated readout, and how they are loaded.
+
+The energy of an atom is the product of two branches that start from its features, a value and a
+gate. Of matgl's two codes, the one whose library is installed in the environment is used.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from .base import Adapter, periodic, recorded
+
+os.environ["MATGL_BACKEND"] = BACKEND = "DGL" if find_spec("dgl") else "PYG"
+os.environ["DGLBACKEND"] = "pytorch"  # or dgl leaves a file in the home folder
+if BACKEND == "DGL":
+    from dgl import batch
+    from matgl.ext._ase_dgl import Atoms2Graph
+    from matgl.graph._compute_dgl import compute_pair_vector_and_distance
+else:
+    from matgl.ext._ase_pyg import Atoms2Graph
+    from matgl.graph._compute_pyg import compute_pair_vector_and_distance
+    from torch_geometric.data import Batch
+
+    batch = Batch.from_data_list
+
+
+class MatglModel(Adapter):
+    """Latent features of an energy model of matgl, on the energy path only.
+
+    Parameters
+    ----------
+    network
+        A network that is extensive, so that its readout is gated (all published potentials).
+    name
+        Name shown in tables.
+    """
+
+    def __init__(self, network: torch.nn.Module, name: str) -> None:
+        super().__init__(network, name, [atomic_numbers[s] for s in network.element_types])
+        self.converter = Atoms2Graph(network.element_types, network.cutoff)
+        readout = network.final_layer.gated
+        self.inputs = {"backbone": readout, "value": readout.layers[-1], "gate": readout.gates[-2]}
+        self.outputs = {f"interaction-{i}": m for i, m in enumerate(self.interactions(), start=1)}
+
+    @abstractmethod
+    def interactions(self) -> Iterable[torch.nn.Module]:
+        """The modules after each of which there is a layer."""
+
+    @abstractmethod
+    def invariants(self, output: Any) -> torch.Tensor:
+        """(n_atoms, width) of what an interaction gives."""
+
+    def graph(self, atoms: Atoms) -> Any:
+        """matgl's own graph, in the precision of the network."""
+        boxed = periodic(atoms, 2 * self.network.cutoff)
+        graph = self.converter.get_graph(boxed)[0]
+        nodes, edges = (graph.ndata, graph.edata) if BACKEND == "DGL" else (graph, graph)
+        cell = torch.tensor(boxed.cell.array, dtype=self.dtype)
+        nodes["pos"] = torch.tensor(boxed.positions, dtype=self.dtype)
+        edges["pbc_offshift"] = edges["pbc_offset"].to(self.dtype) @ cell
+        edges["bond_vec"], edges["bond_dist"] = compute_pair_vector_and_distance(graph)
+        return graph
+
+    def size(self, graph: Any) -> int:
+        """Directed edges."""
+        return len((graph.edata if BACKEND == "DGL" else graph)["bond_dist"])
+
+    def joined(self, graphs: Sequence[Any]) -> dict[str, Any]:
+        """What the network is called with: a batch as its graph ``g``."""
+        return {"g": batch(list(graphs))}
+
+    def features(self, graphs: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Read all layers off one forward pass: around and inside the readout, interactions."""
+        with recorded(self.inputs, self.outputs) as found:
+            self.network(**self.joined(graphs))
+        layers = {
+            "backbone": found["backbone"],
+            "last": torch.cat([found["value"], found["gate"]], dim=1),
+            **{name: self.invariants(found[name]) for name in self.outputs},
+        }
+        return {name: layer.cpu().numpy() for name, layer in layers.items()}
+
+    def untrained(self, seed: int) -> torch.nn.Module:
+        """The same architecture with freshly drawn weights."""
+        network = copy.deepcopy(self.network)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for module in reversed([*network.modules()]):  # a parent may draw its children's anew
+                getattr(module, "reset_parameters", bool)()
+        return network
+
+
+def read(network: type[torch.nn.Module], entry: dict) -> torch.nn.Module:
+    """A published network, from files that are read without unpickling.
+
+    The potential's scale and the energies of the elements are left out.
+    """
+    arguments, weights = (
+        torch.load(entry[key], map_location="cpu", weights_only=True)
+        for key in ("arguments", "path")
+    )
+    made = network(**arguments["model"]["init_args"])
+    prefix = "model."
+    made.load_state_dict(
+        {key.removeprefix(prefix): w for key, w in weights.items() if key.startswith(prefix)}
+    )
+    return made
