@@ -1,7 +1,8 @@
 """Run the adapter suite of model families in their own environments: ``tests/zoo.py [NAME ...]``.
 
 Makes each environment if it is not there, and runs in it the suite that all families share and the
-family's own tests, ``tests/models/test_<environment>.py``, if there are any.
+family's own tests, ``tests/models/test_<environment>.py``, if there are any; what follows a hyphen
+in the name of an environment is not in that of its tests.
 """
 
 import os
@@ -23,7 +24,7 @@ def passes(name: str) -> bool:
     except InputError as error:
         print(error)
         return False
-    own = ROOT / "tests" / "models" / f"test_{name}.py"
+    own = ROOT / "tests" / "models" / f"test_{name.partition('-')[0]}.py"
     tests = [ROOT / "tests" / "models" / "test_adapters.py", *([own] if own.is_file() else [])]
     done = subprocess.run(
         [python, "-m", "pytest", "-ra", *tests], cwd=ROOT, env={**os.environ, CURRENT: name}

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -37,6 +36,9 @@ else:
 class MatglModel(Adapter):
     """Latent features of an energy model of matgl, on the energy path only.
 
+    Each family adds `interactions`, where its network has them, and `invariants`, what these give
+    of every atom.
+
     Parameters
     ----------
     network
@@ -50,15 +52,8 @@ class MatglModel(Adapter):
         self.converter = Atoms2Graph(network.element_types, network.cutoff)
         readout = network.final_layer.gated
         self.inputs = {"backbone": readout, "value": readout.layers[-1], "gate": readout.gates[-2]}
-        self.outputs = {f"interaction-{i}": m for i, m in enumerate(self.interactions(), start=1)}
-
-    @abstractmethod
-    def interactions(self) -> Iterable[torch.nn.Module]:
-        """The modules after each of which there is a layer."""
-
-    @abstractmethod
-    def invariants(self, output: Any) -> torch.Tensor:
-        """(n_atoms, width) of what an interaction gives."""
+        layers = enumerate(getattr(network, self.interactions), start=1)
+        self.outputs = {f"interaction-{i}": layer for i, layer in layers}
 
     def graph(self, atoms: Atoms) -> Any:
         """matgl's own graph, in the precision of the network."""

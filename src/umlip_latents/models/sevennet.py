@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,9 +80,13 @@ class SevenNetModel(Adapter):
 
     def untrained(self, seed: int) -> AtomGraphSequential:
         """The same architecture with freshly drawn weights."""
+        layers = self.network.named_children()
+        # which older checkpoints keep among the weights alone
+        denominators = [m.denominator.item() for k, m in layers if k.endswith("convolution")]
+        config = {**self.config, "conv_denominator": denominators}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return build_E3_equivariant_model(copy.deepcopy(dict(self.config)))
+            return build_E3_equivariant_model(config)
 
 
 def load(name: str, entry: dict) -> SevenNetModel:

@@ -8,8 +8,6 @@ the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 
 from .matgl import MatglModel, read
@@ -22,9 +20,7 @@ from matgl.utils.maths import decompose_tensor, tensor_norm
 class TensorNetModel(MatglModel):
     """Latent features of a TensorNet."""
 
-    def interactions(self) -> Iterable[torch.nn.Module]:
-        """The interaction layers."""
-        return self.network.layers
+    interactions = "layers"
 
     def invariants(self, output: torch.Tensor) -> torch.Tensor:
         """Squared norms of the scalar, skew and traceless parts, as the readout takes them."""
