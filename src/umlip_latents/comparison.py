@@ -131,7 +131,7 @@ class Comparison:
         return self.over([(s, t) for s in sources for t in targets], metric)
 
     def over(self, pairs: Sequence[tuple[str, str]], metric: str = "gfre") -> Estimate:
-        """Mean error over chosen ordered pairs, one that is named twice counted twice; as `mean`."""
+        """As `mean`, over chosen ordered pairs; one that is named twice counts twice."""
         return estimate(self._over(pairs, metric))
 
     def ratio(
