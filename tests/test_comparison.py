@@ -166,6 +166,13 @@ def test_a_ratio_varies_less_than_what_it_is_made_of(features):
     assert np.isnan(found.ratio(pairs, [("wide", "absent")]).value)
 
 
+def test_a_mean_counts_a_pair_as_often_as_it_is_named(features):
+    found = compare(features, n_test=100)
+    one, other = ("wide", "noisy"), ("noisy", "narrow")
+    errors = [found.mean([source], [target]).value for source, target in (one, other)]
+    assert found.over([one, other, one]).value == pytest.approx((2 * errors[0] + errors[1]) / 3)
+
+
 def test_errors_of_some_elements_only(features):
     found = compare(features, elements=["O", "Si"], n_test=200)
     tables = {name: f.features for name, f in features.items()}

@@ -1,9 +1,10 @@
 """What the catalogue says of the kinship of checkpoints."""
 
+import numpy as np
 import pytest
 
-from umlip_latents import list_models
-from umlip_latents.lineage import ASPECTS, NOTHING, natural_experiments
+from umlip_latents import Features, compare, list_models
+from umlip_latents.lineage import ASPECTS, NOTHING, differences, natural_experiments
 
 CHGNET = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan")
 SEVENNET = ("7net-0_22May2024", "7net-0", "7net-l3i5", "7net-mf-0-PBE", "7net-mf-0-R2SCAN")
@@ -24,7 +25,7 @@ def pair(source: str, target: str) -> tuple[str, str]:
         ("chgnet-0.2.0", "chgnet-0.3.0", ("architecture", "scratch")),
         ("7net-0", "7net-l3i5", ("architecture", "scratch")),
         ("7net-0_22May2024", "7net-0", ("data", "scratch")),
-        ("7net-mf-0-PBE", "7net-mf-0-R2SCAN", ("functional", "scratch")),
+        ("7net-mf-0-PBE", "7net-mf-0-R2SCAN", ("functional", "same")),
         ("7net-0", "chgnet-0.3.0", ("architecture and objective", "scratch")),
     ],
 )
@@ -59,5 +60,30 @@ def test_every_ancestor_is_in_the_catalogue_and_trained():
 
 def test_two_trainings_that_the_catalogue_cannot_tell_apart(monkeypatch):
     entry = list_models()["7net-0"]
-    monkeypatch.setattr("umlip_latents.lineage.list_models", lambda: {"a": entry, "b": entry})
+    again = {**entry, "sha256": "another file"}
+    monkeypatch.setattr("umlip_latents.lineage.list_models", lambda: {"a": entry, "b": again})
     assert pair("a", "b") == (NOTHING, "scratch")
+
+
+def test_each_difference_stands_beside_others_of_the_same_targets():
+    """Three checkpoints on the same targets as two others: each number from the table of errors."""
+    rng = np.random.default_rng(0)
+    about = np.full(40, 4), np.full(160, 14), np.arange(40)
+    names = ["chgnet-0.2.0", "chgnet-0.3.0", "7net-0", "7net-l3i5"]
+    x = rng.normal(size=(160, 8))
+    sets = {name: Features(x[:, : 3 + i], *about) for i, name in enumerate([*names, "element"])}
+    found = compare(sets, n_test=40, n_bootstrap=0, baselines=["element"])
+    error = found.matrix()
+    beside = {"one": [("element", "7net-0")], "none": [("absent", "7net-0")]}
+    table = differences(found, natural_experiments(names), beside)
+    table = table.set_index(["aspect", "level", "direction"])
+    own = table.loc[("version", "SevenNet")]
+    there, back = error.loc["7net-0", "7net-l3i5"], error.loc["7net-l3i5", "7net-0"]
+    assert own["error"].to_dict() == {
+        "between them": pytest.approx((there + back) / 2),
+        "one": error.loc["element", "7net-0"],
+    }
+    # the other direction has another target, so it does not enter the ratio
+    assert own.loc["one", "ratio"] == pytest.approx(back / error.loc["element", "7net-0"])
+    assert "one" not in table.loc[("version", "CHGNet")].index
+    assert differences(found, natural_experiments([]), beside).empty
