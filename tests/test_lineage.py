@@ -24,7 +24,7 @@ def pair(source: str, target: str) -> tuple[str, str]:
         ("chgnet-0.2.0", "chgnet-0.3.0", ("architecture", "scratch")),
         ("7net-0", "7net-l3i5", ("architecture", "scratch")),
         ("7net-0_22May2024", "7net-0", ("data", "scratch")),
-        ("7net-mf-0-PBE", "7net-mf-0-R2SCAN", ("functional", "scratch")),
+        ("7net-mf-0-PBE", "7net-mf-0-R2SCAN", ("functional", "same")),
         ("7net-0", "chgnet-0.3.0", ("architecture and objective", "scratch")),
     ],
 )
@@ -59,5 +59,6 @@ def test_every_ancestor_is_in_the_catalogue_and_trained():
 
 def test_two_trainings_that_the_catalogue_cannot_tell_apart(monkeypatch):
     entry = list_models()["7net-0"]
-    monkeypatch.setattr("umlip_latents.lineage.list_models", lambda: {"a": entry, "b": entry})
+    again = {**entry, "sha256": "another file"}
+    monkeypatch.setattr("umlip_latents.lineage.list_models", lambda: {"a": entry, "b": again})
     assert pair("a", "b") == (NOTHING, "scratch")

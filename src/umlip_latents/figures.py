@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from textwrap import fill
 from types import MappingProxyType
@@ -342,16 +343,26 @@ def scatter(table: pd.DataFrame, x: str, y: str, hue: str) -> Axes:
     return sns.scatterplot(table, x=x, y=y, hue=hue, style=hue, s=55, ax=axis)
 
 
-def effect_intervals(table: pd.DataFrame, *, xlabel: str) -> Figure:
-    """Ratios to the seed floor with their intervals: a row per level, a colour per direction.
+def effect_intervals(
+    table: pd.DataFrame,
+    *,
+    xlabel: str,
+    x: str = "ratio",
+    guide: Mapping[str, float] = MappingProxyType({"between seeds": 1}),
+) -> Figure:
+    """Positive numbers with their intervals: a row per level, a colour per direction.
 
     Parameters
     ----------
     table
-        ``aspect``, ``level``, ``direction``, ``ratio``, ``ratio_low`` and ``ratio_high``, the rows
-        of an aspect together.
+        ``aspect``, ``level``, ``direction`` and, for x = ``ratio``, the columns ``ratio``,
+        ``ratio_low`` and ``ratio_high``. Rows stand in the order in which they come.
     xlabel
         Of the axis.
+    x
+        Column of the numbers.
+    guide
+        Name and value of the lines to compare with.
 
     Examples
     --------
@@ -360,17 +371,18 @@ def effect_intervals(table: pd.DataFrame, *, xlabel: str) -> Figure:
     >>> [t.get_text() for t in effect_intervals(table, xlabel="ratio").axes[0].get_yticklabels()]
     ['data: half']
     """
-    levels = table[["aspect", "level"]].drop_duplicates()
-    place = {level: -i for i, level in enumerate(levels["level"])}
+    table = table.assign(row=table["aspect"].astype(str) + ": " + table["level"])
+    place = {row: -i for i, row in enumerate(table["row"].unique())}
     _, axis = plt.subplots(figsize=(7.5, 1.2 + 0.3 * len(place)))
-    axis.axvline(1, label="between seeds", **GUIDE)
-    sides = zip(table.groupby("direction", sort=False), (0.13, -0.13), "os", strict=True)
-    for (direction, part), shift, marker in sides:
-        reach = np.abs(part[["ratio_low", "ratio_high"]].sub(part["ratio"], axis=0)).T
-        rows = part["level"].map(place) + shift
+    for label, value in guide.items():
+        axis.axvline(value, label=label, **GUIDE)
+    directions = table.groupby("direction", sort=False)
+    shifts = np.linspace(0.13, -0.13, len(directions))
+    for (direction, part), shift, marker in zip(directions, shifts, cycle("osD^"), strict=False):
+        reach = np.abs(part[[f"{x}_low", f"{x}_high"]].sub(part[x], axis=0)).T
         look = {"fmt": marker, "markersize": 5, "linewidth": 1.3}
-        axis.errorbar(part["ratio"], rows, xerr=reach, label=direction, **look)
-    axis.set_yticks(list(place.values()), [f"{f}: {lv}" for f, lv in levels.to_numpy()])
+        axis.errorbar(part[x], part["row"].map(place) + shift, xerr=reach, label=direction, **look)
+    axis.set_yticks(list(place.values()), list(place))
     axis.set_xscale("log")
     plain_numbers(axis.xaxis)
     axis.legend()

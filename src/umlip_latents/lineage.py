@@ -36,8 +36,8 @@ def natural_experiments(names: Sequence[str]) -> pd.DataFrame:
         A row per ordered pair: ``source``, ``target``; ``differs``, what sets them apart, such as
         ``data`` or ``data and functional``, and ``another training`` if the catalogue knows of no
         difference; and ``start``: ``tuned`` if the target was fine-tuned from the source, ``back``
-        if the source was from the target, ``kin`` if one model lies at the root of both, and
-        ``scratch`` if they have nothing in common.
+        if the source was from the target, ``kin`` if one model lies at the root of both, ``same``
+        if both are read from one file, and ``scratch`` if they have nothing in common.
 
     Examples
     --------
@@ -63,6 +63,9 @@ def start(source: str, target: str) -> str:
         return "tuned"
     if target in one:
         return "back"
+    files = {list_models()[name].get("sha256", name) for name in (source, target)}
+    if len(files) == 1:
+        return "same"
     return "kin" if {*one} & {*other} else "scratch"
 
 
