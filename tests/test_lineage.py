@@ -3,7 +3,7 @@
 import pytest
 
 from umlip_latents import list_models
-from umlip_latents.lineage import ASPECTS, NOTHING, natural_experiments
+from umlip_latents.lineage import ASPECTS, NOTHING, fine_tunings, natural_experiments
 
 CHGNET = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan")
 SEVENNET = ("7net-0_22May2024", "7net-0", "7net-l3i5", "7net-mf-0-PBE", "7net-mf-0-R2SCAN")
@@ -62,3 +62,36 @@ def test_two_trainings_that_the_catalogue_cannot_tell_apart(monkeypatch):
     again = {**entry, "sha256": "another file"}
     monkeypatch.setattr("umlip_latents.lineage.list_models", lambda: {"a": entry, "b": again})
     assert pair("a", "b") == (NOTHING, "scratch")
+
+
+NEQUIX = {
+    "omat": {"trained_on": ["OMat24"]},
+    "oam": {"trained_on": ["MPtrj", "sAlex"], "started_from": "omat"},
+    "mp": {"trained_on": ["MPtrj"]},
+    "mp-pft": {"trained_on": ["phonons"], "started_from": "mp", "objective": "Hessians"},
+    "large": {"trained_on": ["MPtrj", "sAlex"], "architecture": "larger"},
+}
+
+
+@pytest.fixture
+def nequix(monkeypatch):
+    shared = {"family": "Nequix", "architecture": "Nequix", "functional": "PBE", "objective": "E"}
+    entries = {name: {**shared, **entry} for name, entry in NEQUIX.items()}
+    monkeypatch.setattr("umlip_latents.lineage.list_models", lambda: entries)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["omat", "oam", "mp"], [("omat", "oam", "mp")]),
+        # neither a relation of the start nor a tuned model is a stranger
+        (["mp", "mp-pft", "oam", "omat"], [("mp", "mp-pft", "omat"), ("omat", "oam", "mp")]),
+        # the same architecture goes before more of the data
+        (["omat", "oam", "large", "mp"], [("omat", "oam", "mp")]),
+        (["omat", "oam", "large"], [("omat", "oam", "large")]),
+        (["omat", "oam"], []),
+        (["oam", "mp", "mine"], []),
+    ],
+)
+def test_a_tuned_model_its_start_and_a_stranger(nequix, names, expected):
+    assert fine_tunings(names) == expected
