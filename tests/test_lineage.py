@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from umlip_latents import Features, compare, list_models
-from umlip_latents.lineage import ASPECTS, NOTHING, differences, natural_experiments
+from umlip_latents.lineage import (
+    ASPECTS,
+    NOTHING,
+    differences,
+    fine_tunings,
+    natural_experiments,
+)
 
 CHGNET = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan")
 SEVENNET = ("7net-0_22May2024", "7net-0", "7net-l3i5", "7net-mf-0-PBE", "7net-mf-0-R2SCAN")
@@ -87,3 +93,36 @@ def test_each_difference_stands_beside_others_of_the_same_targets():
     assert own.loc["one", "ratio"] == pytest.approx(back / error.loc["element", "7net-0"])
     assert "one" not in table.loc[("version", "CHGNet")].index
     assert differences(found, natural_experiments([]), beside).empty
+
+
+NEQUIX = {
+    "omat": {"trained_on": ["OMat24"]},
+    "oam": {"trained_on": ["MPtrj", "sAlex"], "started_from": "omat"},
+    "mp": {"trained_on": ["MPtrj"]},
+    "mp-pft": {"trained_on": ["phonons"], "started_from": "mp", "objective": "Hessians"},
+    "large": {"trained_on": ["MPtrj", "sAlex"], "architecture": "larger"},
+}
+
+
+@pytest.fixture
+def nequix(monkeypatch):
+    shared = {"family": "Nequix", "architecture": "Nequix", "functional": "PBE", "objective": "E"}
+    entries = {name: {**shared, **entry} for name, entry in NEQUIX.items()}
+    monkeypatch.setattr("umlip_latents.lineage.list_models", lambda: entries)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["omat", "oam", "mp"], [("omat", "oam", "mp")]),
+        # neither a relation of the start nor a tuned model is a stranger
+        (["mp", "mp-pft", "oam", "omat"], [("mp", "mp-pft", "omat"), ("omat", "oam", "mp")]),
+        # the same architecture goes before more of the data
+        (["omat", "oam", "large", "mp"], [("omat", "oam", "mp")]),
+        (["omat", "oam", "large"], [("omat", "oam", "large")]),
+        (["omat", "oam"], []),
+        (["oam", "mp", "mine"], []),
+    ],
+)
+def test_a_tuned_model_its_start_and_a_stranger(nequix, names, expected):
+    assert fine_tunings(names) == expected

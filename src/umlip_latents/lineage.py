@@ -120,6 +120,45 @@ def differences(
     return pd.DataFrame(rows, columns=columns).dropna(subset="error")
 
 
+def fine_tunings(names: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Every checkpoint that was trained on from another one, its start, and a stranger to both.
+
+    The stranger grew from random weights of its own in the same family: of those that the start has
+    nothing to do with, one of the same architecture if there is any, then the one with most of the
+    tuned model's data.
+
+    Parameters
+    ----------
+    names
+        Of the catalogue, as in `natural_experiments`.
+
+    Returns
+    -------
+    list of tuple
+        Start, tuned model and stranger; none where one of the three is missing.
+
+    Examples
+    --------
+    >>> fine_tunings(["chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan", "7net-0"])
+    [('chgnet-0.3.0', 'chgnet-r2scan', 'chgnet-0.2.0')]
+    """
+    catalogue = list_models()
+    known = {name: catalogue[name] for name in names if {*ASPECTS} <= {*catalogue.get(name, ())}}
+    found = []
+    for tuned, entry in known.items():
+        before, data = entry.get("started_from"), {*entry["trained_on"]}
+        strangers = [
+            (other["architecture"] == entry["architecture"], len(data & {*other["trained_on"]}), n)
+            for n, other in known.items()
+            if other["family"] == entry["family"]
+            and "started_from" not in other
+            and start(n, tuned) == "scratch"
+        ]
+        if before in known and strangers:
+            found.append((before, tuned, max(strangers)[-1]))
+    return found
+
+
 def start(source: str, target: str) -> str:
     """How the weights of two checkpoints are related; see `natural_experiments`."""
     one, other = ancestors(source), ancestors(target)

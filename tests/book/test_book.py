@@ -130,13 +130,17 @@ def test_the_reference_shows_what_is_public_and_nothing_else(html):
 
 def test_the_front_page_tells_what_each_notebook_found(html):
     text = (html / "book" / "index.html").read_text(encoding="utf-8")
-    for number in ("01", "02", "03", "04", "05", "06", "07", "08"):
+    for number in ("01", "02", "03", "04", "05", "06", "07", "08", "10"):
         assert f">{number}</span>" in text
 
 
 def test_result_tables_are_written(html):
     names = {p.name for p in (html.parent / "results").iterdir()}
-    assert {"01_extraction.json", "03_comparison-errors.csv", "04_fine_tuning-curve.csv"} <= names
+    assert {
+        "01_extraction.json",
+        "03_comparison-errors.csv",
+        "04_fine_tuning-retention.csv",
+    } <= names
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

@@ -28,7 +28,7 @@ SMALL = {
     "sweep_sizes": [],
     "sweep_rates": [],
     "targets": [],
-    "natural": [],
+    "n_elements": 2,
     "aspects": ["loss"],
     "neighbours": [8, 16],
 }
@@ -67,7 +67,11 @@ SETS = {
     "one model and no baseline": (large_cells, ["mini-mace-base-s0"], []),
     "one element": (one_element, ["mini-mace-base-s0"], ["element"]),
     "large cells": (large_cells, ["chgnet-0.3.0", OWN], ["element"]),
-    "molecules without a cell": (molecules, ["mini-mace-base-s0", "mini-mace-base-s1"], []),
+    "molecules without a cell": (
+        molecules,
+        ["mini-mace-base-s0", "mini-mace-base-s1", "mini-mace-base-s2"],
+        [],
+    ),
     "a model of one's own": (molecules, ["element", OWN], []),
     "a baseline that cannot be had": (
         one_element,
@@ -95,6 +99,7 @@ def runs(tmp_path_factory):
             "dataset": str(structures),
             "models": models,
             "baselines": baselines,
+            "transfers": [models],  # start, tuned model and stranger, if they are three
             "store": str(work / "features"),
             "results": str(work / "results"),
         }
