@@ -162,6 +162,7 @@ def test_a_ratio_varies_less_than_what_it_is_made_of(features):
     below = found.mean(["wide"], ["narrow"])
     assert ratio.value == pytest.approx(above.value / below.value)
     assert above.low / below.high < ratio.low < ratio.value < ratio.high < above.high / below.low
+    assert found.over(pairs).value == pytest.approx(above.value)
     assert found.ratio(floor, floor) == (1, 1, 1)
     assert np.isnan(found.ratio(pairs, [("wide", "absent")]).value)
 

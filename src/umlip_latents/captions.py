@@ -119,3 +119,15 @@ def estimates(values: Mapping[str, Estimate]) -> str:
     'A to B 0.50 [0.41, 0.62], B to A 0.70'
     """
     return ", ".join(f"{name} {value}" for name, value in values.items() if value.value >= 0)
+
+
+def verdict(ratio: Estimate, larger: str, smaller: str, same: str) -> str:
+    """Which of three texts holds: whether the interval of a ratio lies above, below or about 1.
+
+    Examples
+    --------
+    >>> words = "more", "less", "cannot be told apart"
+    >>> verdict(Estimate(1.3, 1.1, 1.5), *words), verdict(Estimate(1.3, 0.9, 1.5), *words)
+    ('more', 'cannot be told apart')
+    """
+    return larger if ratio.low > 1 else smaller if ratio.high < 1 else same

@@ -128,7 +128,11 @@ class Comparison:
 
         Names that are not part of the comparison are passed over; without any pair it is NaN.
         """
-        return estimate(self._over([(s, t) for s in sources for t in targets], metric))
+        return self.over([(s, t) for s in sources for t in targets], metric)
+
+    def over(self, pairs: Sequence[tuple[str, str]], metric: str = "gfre") -> Estimate:
+        """Mean error over some ordered pairs, with its interval; names as in `mean`."""
+        return estimate(self._over(pairs, metric))
 
     def ratio(
         self,
