@@ -92,6 +92,18 @@ def listed(findings: Sequence[Mapping[str, str]]) -> str:
     )
 
 
+def verdict(ratio: Estimate, larger: str, smaller: str, same: str) -> str:
+    """The word for a ratio whose interval lies above 1, below 1, or on both sides of it.
+
+    Examples
+    --------
+    >>> words = "more", "less", "as much, as far as can be told"
+    >>> verdict(Estimate(1.4, 1.2, 1.7), *words), verdict(Estimate(0.8, 0.6, 1.1), *words)
+    ('more', 'as much, as far as can be told')
+    """
+    return larger if ratio.low > 1 else smaller if ratio.high < 1 else same
+
+
 def span(values: Mapping[str, float], form: str = ".2f") -> str:
     """The smallest and the largest of some numbers, and whose they are.
 
@@ -119,15 +131,3 @@ def estimates(values: Mapping[str, Estimate]) -> str:
     'A to B 0.50 [0.41, 0.62], B to A 0.70'
     """
     return ", ".join(f"{name} {value}" for name, value in values.items() if value.value >= 0)
-
-
-def verdict(ratio: Estimate, larger: str, smaller: str, same: str) -> str:
-    """Which of three texts holds: whether the interval of a ratio lies above, below or about 1.
-
-    Examples
-    --------
-    >>> words = "more", "less", "cannot be told apart"
-    >>> verdict(Estimate(1.3, 1.1, 1.5), *words), verdict(Estimate(1.3, 0.9, 1.5), *words)
-    ('more', 'cannot be told apart')
-    """
-    return larger if ratio.low > 1 else smaller if ratio.high < 1 else same

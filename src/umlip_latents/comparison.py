@@ -131,7 +131,7 @@ class Comparison:
         return self.over([(s, t) for s in sources for t in targets], metric)
 
     def over(self, pairs: Sequence[tuple[str, str]], metric: str = "gfre") -> Estimate:
-        """Mean error over some ordered pairs, with its interval; names as in `mean`."""
+        """As `mean`, over chosen ordered pairs; one that is named twice counts twice."""
         return estimate(self._over(pairs, metric))
 
     def ratio(
