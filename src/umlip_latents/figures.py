@@ -98,7 +98,7 @@ def error_heat_maps(
 ) -> Figure:
     """Reconstruction errors, one panel per metric: row = source, column = target.
 
-    Errors above 1 are black. Up to 14 names, each cell carries its number.
+    Errors above 1 are black. Up to 16 names, each cell carries its number.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def error_heat_maps(
     ['0.00', '1.20*', '0.40', '0.00']
     """
     n = max(len(m) for m in matrices.values())
-    readable = n <= 14
+    readable = n <= 16
     width, height = (3.0 + 0.62 * n, 1.8 + 0.55 * n) if readable else (11, 9.5)
     columns = 1 if n > 4 else len(matrices)
     rows = len(matrices) // columns

@@ -35,6 +35,12 @@ def test_every_entry_is_complete():
             assert "checkpoint" in entry or entry["url"].startswith("https://")
 
 
+def test_the_shipped_models_say_that_they_were_trained_for_the_book():
+    entry = list_models()["mini-mace-data-half-s0"]
+    assert entry["training_data"] == "this book's public samples, 375 structures"
+    assert entry["description"].endswith(", trained for this book on 375 structures")
+
+
 def test_every_citation_is_in_the_references():
     text = (DATA.parent / "book" / "references.bib").read_text(encoding="utf-8")
     for name, entry in list_models().items():

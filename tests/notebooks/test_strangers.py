@@ -17,6 +17,7 @@ NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 OWN = "my_model.py:SymmetryFunctions"
 # small, where a notebook has the parameter
 SMALL = {
+    "every": 1,
     "n_splits": 1,
     "n_test_local": 12,
     "max_order": 3,

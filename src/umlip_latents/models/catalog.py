@@ -53,10 +53,12 @@ def shipped() -> dict[str, dict]:
     entries = {}
     for path in sorted((DATA / "checkpoints").glob("*.json")):
         card = json.loads(path.read_text(encoding="utf-8"))
+        structures = f"{card['n_structures']['training']} structures"
+        what = card["recipe"]["description"]
         entries[card["name"]] = {key: card[key] for key in ("parameters", "widths", "sha256")} | {
             "family": "MACE",
-            "description": card["recipe"]["description"],
-            "training_data": f"public samples, {card['n_structures']['training']}",
+            "description": f"{what}, trained for this book on {structures}",
+            "training_data": f"this book's public samples, {structures}",
             "functional": "PBE / PBE+U",
             "licence": "MIT",
             "citation": "Batatia2022",
