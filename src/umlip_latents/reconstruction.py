@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .factors import TriangularFactors, part_labels, rows_of_parts
+from .factors import TriangularFactors, error_matrix, part_labels, rows_of_parts
 from .neighbourhoods import Pointwise, pointwise_local
 from .regression import Regularization, default_regularization
 from .resources import InputError
@@ -73,28 +73,6 @@ def of_known_elements(numbers: np.ndarray, train: np.ndarray, test: np.ndarray) 
     return test[counts[numbers[test]] >= ENOUGH]
 
 
-def pointwise_global(
-    features: Mapping[str, np.ndarray],
-    train: np.ndarray,
-    test: np.ndarray,
-    *,
-    groups: np.ndarray | None,
-    regularization: Regularization,
-    device: str = "cpu",
-) -> Pointwise:
-    """Residual norm of every test atom after one map for all."""
-    rows = rows_of_parts(part_labels(train, [], groups))
-    factors = TriangularFactors(device).update(features, rows)
-    mean, scale = factors.standardization()
-    together = np.concatenate([np.asarray(x)[test] for x in features.values()], axis=1)
-    goal = (torch.from_numpy(together).to(mean) - mean) / scale
-    errors = {}
-    for source, target, weights in factors.maps(regularization):
-        s, t = factors.columns[source], factors.columns[target]
-        errors[source, target] = (goal[:, t] - goal[:, s] @ weights).norm(dim=1).cpu().numpy()
-    return Pointwise(errors)
-
-
 def pointwise_errors(
     features: Mapping[str, np.ndarray],
     train: np.ndarray,
@@ -103,7 +81,8 @@ def pointwise_errors(
     *,
     groups: np.ndarray | None = None,
     regularization: Regularization | None = None,
-    **options: Any,
+    device: str = "cpu",
+    **local: Any,
 ) -> Pointwise:
     """Error of every test atom for all ordered pairs, by either metric.
 
@@ -117,16 +96,15 @@ def pointwise_errors(
     train, test = np.asarray(train), np.asarray(test)
     if len(train) < 4 or len(test) < 1:
         raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
-    if metric == "gfre":
-        options = {key: options[key] for key in ("device",) if key in options}
-    pointwise = {"gfre": pointwise_global, "lfre": pointwise_local}[metric]
     chosen = regularization or default_regularization(groups)
-    return pointwise(features, train, test, groups=groups, regularization=chosen, **options)
-
-
-def root_mean_square(errors: np.ndarray) -> float:
-    """From the errors of the test atoms to one number."""
-    return float(np.sqrt(np.mean(np.square(errors))))
+    if metric == "lfre":
+        return pointwise_local(features, train, test, groups, chosen, device, **local)
+    rows = rows_of_parts(part_labels(train, [], groups))
+    factors = TriangularFactors(device).update(features, rows)
+    mean, scale = factors.standardization()
+    together = np.concatenate([np.asarray(x)[test] for x in features.values()], axis=1)
+    goal = (torch.from_numpy(together).to(mean) - mean) / scale
+    return Pointwise(factors.residuals(goal, chosen))
 
 
 def reconstruction_matrix(
@@ -197,9 +175,7 @@ def reconstruction_matrix(
         device=device,
         progress=progress,
     ).errors
-    names = list(features)
-    table = [[root_mean_square(errors[s, t]) for t in names] for s in names]
-    return pd.DataFrame(table, index=pd.Index(names, name="source"), columns=names)
+    return error_matrix(errors, len(test))
 
 
 def global_reconstruction_error(
@@ -229,8 +205,7 @@ def global_reconstruction_error(
     True
     """
     pair = {"source": source, "target": target}
-    errors = pointwise_errors(pair, train, test, "gfre", **options).errors
-    return root_mean_square(errors["source", "target"])
+    return reconstruction_matrix(pair, train, test, "gfre", **options).loc["source", "target"]
 
 
 def local_reconstruction_error(
@@ -262,5 +237,4 @@ def local_reconstruction_error(
     True
     """
     pair = {"source": source, "target": target}
-    errors = pointwise_errors(pair, train, test, "lfre", **options).errors
-    return root_mean_square(errors["source", "target"])
+    return reconstruction_matrix(pair, train, test, "lfre", **options).loc["source", "target"]
