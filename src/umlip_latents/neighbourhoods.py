@@ -49,9 +49,9 @@ def pointwise_local(
     test: np.ndarray,
     groups: np.ndarray | None,
     regularization: Regularization,
+    n_local_points: int | None,
     device: str,
-    n_local_points: int | None = None,
-    progress: bool = False,
+    progress: bool,
 ) -> Pointwise:
     """Residual norm of every test atom after a map of its own, fitted to its neighbours."""
     tables = {n: torch.from_numpy(scaled(x, train, n)).to(device) for n, x in features.items()}

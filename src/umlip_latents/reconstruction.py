@@ -81,8 +81,9 @@ def pointwise_errors(
     *,
     groups: np.ndarray | None = None,
     regularization: Regularization | None = None,
+    n_local_points: int | None = None,
     device: str = "cpu",
-    **local: Any,
+    progress: bool = False,
 ) -> Pointwise:
     """Error of every test atom for all ordered pairs, by either metric.
 
@@ -98,7 +99,8 @@ def pointwise_errors(
         raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
     chosen = regularization or default_regularization(groups)
     if metric == "lfre":
-        return pointwise_local(features, train, test, groups, chosen, device, **local)
+        options = n_local_points, device, progress
+        return pointwise_local(features, train, test, groups, chosen, *options)
     rows = rows_of_parts(part_labels(train, [], groups))
     factors = TriangularFactors(device).update(features, rows)
     mean, scale = factors.standardization()
@@ -112,12 +114,7 @@ def reconstruction_matrix(
     train: np.ndarray,
     test: np.ndarray,
     metric: str = "gfre",
-    *,
-    groups: np.ndarray | None = None,
-    regularization: Regularization | None = None,
-    n_local_points: int | None = None,
-    device: str = "cpu",
-    progress: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
     """Reconstruction errors of all ordered pairs: row = source, column = target.
 
@@ -129,6 +126,16 @@ def reconstruction_matrix(
         Atom indices, as from `split_atoms`.
     metric
         ``"gfre"`` or ``"lfre"``.
+    **options
+        Those of the parameters below that are to differ from their defaults.
+
+    Returns
+    -------
+    pandas.DataFrame
+        0: the source holds everything the target holds; 1: nothing (a test error may exceed 1).
+
+    Other Parameters
+    ----------------
     groups
         (n_atoms,) labels, such as the structure of each atom: the folds that choose the
         regularisation keep them together, as a test by structure asks for. A neighbourhood of a
@@ -145,11 +152,6 @@ def reconstruction_matrix(
     progress
         LFRE: show a progress bar.
 
-    Returns
-    -------
-    pandas.DataFrame
-        0: the source holds everything the target holds; 1: nothing (a test error may exceed 1).
-
     Raises
     ------
     InputError
@@ -164,17 +166,7 @@ def reconstruction_matrix(
     >>> matrix.round(1).loc["both"].tolist()
     [0.0, 0.0]
     """
-    errors = pointwise_errors(
-        features,
-        train,
-        test,
-        metric,
-        groups=groups,
-        regularization=regularization,
-        n_local_points=n_local_points,
-        device=device,
-        progress=progress,
-    ).errors
+    errors = pointwise_errors(features, train, test, metric, **options).errors
     return error_matrix(errors, len(test))
 
 
