@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.functional import pad
 
 from .regression import CUTOFF, Regularization, TwoFoldRegression, default_regularization, two_folds
 from .resources import InputError
@@ -63,12 +64,9 @@ class TriangularFactors:
             self.factors = [x.new_zeros(0, 1 + x.shape[1]) for _ in PARTS]
         for part, chosen in enumerate(rows):
             if len(chosen):
-                known = len(self.factors[part])
-                stacked = x.new_ones(known + len(chosen), 1 + x.shape[1])
-                stacked[:known] = self.factors[part]
-                added = x[torch.as_tensor(chosen, device=self.device)]
-                torch.sub(added, self.shift, out=stacked[known:, 1:])
-                self.factors[part] = triangular(stacked)
+                added = pad(x[chosen], (1, 0), value=1.0)
+                added[:, 1:] -= self.shift
+                self.factors[part] = triangular(torch.cat([self.factors[part], added]))
                 self.counts[part] += len(chosen)
         return self
 
