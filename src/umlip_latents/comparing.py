@@ -1,7 +1,5 @@
 """The one comparing call: reconstruction errors of all pairs, over splits, with intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any

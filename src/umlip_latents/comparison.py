@@ -1,7 +1,5 @@
 """The result of a comparison: errors of all pairs over splits, their intervals, a heat map."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

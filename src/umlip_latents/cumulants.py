@@ -1,7 +1,5 @@
 """From atom features to structure features: progressive cumulants."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import comb
 

@@ -4,8 +4,6 @@ Blocks of structures, and chunks of test atoms, are independent tasks. A worker 
 only the tasks it held, which Dask gives to another one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache

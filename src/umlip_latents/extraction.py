@@ -1,7 +1,5 @@
 """Structures through a model to per-atom latent features: batched by size, resumable."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Every plot of the book, one function per kind."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import fill

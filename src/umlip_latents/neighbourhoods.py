@@ -1,7 +1,5 @@
 """The local maps of the LFRE: the problems of many test atoms at once, a source for all targets."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial

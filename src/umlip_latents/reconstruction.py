@@ -13,8 +13,6 @@ siblings in both folds hide that nothing is regularised. The work is shared betw
   once for all targets (`neighbourhoods.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

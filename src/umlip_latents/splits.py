@@ -1,7 +1,5 @@
 """Every way to hold out: atoms, structures, chemical systems, trajectories."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import zip_longest
 

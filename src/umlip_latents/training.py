@@ -1,7 +1,5 @@
 """Controlled training: a MACE from a declarative recipe, by mace-torch's own trainer."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
