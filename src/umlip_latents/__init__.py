@@ -1,6 +1,6 @@
 """Latent features of universal interatomic potentials, and how much of each other they hold."""
 
-from importlib.metadata import version
+from importlib import metadata
 
 from .comparing import compare
 from .comparison import Comparison
@@ -18,26 +18,4 @@ from .regression import CUTOFF, TIKHONOV, Regularization
 from .splits import split_atoms
 from .structures import list_datasets, load_structures
 
-__version__ = version("umlip-latents")
-
-__all__ = [
-    "CUTOFF",
-    "TIKHONOV",
-    "Comparison",
-    "FeatureBlocks",
-    "Features",
-    "Regularization",
-    "compare",
-    "cumulant_features",
-    "extract_features",
-    "features_by_name",
-    "global_reconstruction_error",
-    "list_datasets",
-    "list_models",
-    "load_model",
-    "load_structures",
-    "local_reconstruction_error",
-    "reconstruction_matrix",
-    "split_atoms",
-    "streaming_gfre",
-]
+__version__ = metadata.version("umlip-latents")

@@ -1,7 +1,5 @@
 """Execute the notebooks with a profile's parameters, fill the pages, build the HTML."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

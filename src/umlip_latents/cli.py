@@ -1,7 +1,5 @@
 """The command line, ``umlip-latents COMMAND``."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

@@ -1,9 +1,8 @@
 """The one comparing call: reconstruction errors of all pairs, over splits, with intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from ase.symbols import symbols2numbers
@@ -11,13 +10,7 @@ from ase.symbols import symbols2numbers
 from .comparison import MEAN_OF, Comparison
 from .factors import check_spread
 from .features import Features, common_structures
-from .reconstruction import (
-    METRICS,
-    of_known_elements,
-    pointwise_errors,
-    subtract_element_means,
-)
-from .regression import Regularization
+from .reconstruction import of_known_elements, pointwise_errors, subtract_element_means
 from .resources import InputError
 from .splits import WAYS, chemical_systems, split_atoms
 
@@ -37,11 +30,8 @@ def compare(
     elements: Sequence[str] | None = None,
     folds: str | None = None,
     baselines: Sequence[str] = (),
-    regularization: Regularization | None = None,
-    n_local_points: int | None = None,
     n_bootstrap: int = 200,
-    device: str = "cpu",
-    progress: bool = False,
+    **options: Any,
 ) -> Comparison:
     """Reconstruction errors of all ordered pairs of features, over splits, with intervals.
 
@@ -76,10 +66,11 @@ def compare(
         ``"atom"``: those of `skmatter.metrics`. By default they follow the split.
     baselines
         Names that stand apart: yardsticks, not models.
-    regularization, n_local_points, device, progress
-        As in `reconstruction_matrix`.
     n_bootstrap
         Resamples of the intervals; 0 for none.
+    **options
+        ``regularization``, ``n_local_points``, ``device`` and ``progress`` of
+        `reconstruction_matrix`.
 
     Returns
     -------
@@ -107,9 +98,6 @@ def compare(
     """
     if by not in WAYS or folds not in (None, "atom", "group"):
         raise InputError(f"split by {by}, folds by {folds}: {', '.join(WAYS)}, and atom or group.")
-    unknown = [m for m in metrics if m not in METRICS]
-    if unknown:
-        raise InputError(f"{unknown[0]}: no such metric, only {' and '.join(METRICS)}.")
     if len(features) < 2:
         raise InputError("A comparison needs at least two sets of features.")
     found = dict(zip(features, common_structures(list(features.values())), strict=True))
@@ -118,14 +106,9 @@ def compare(
         raise InputError("The features do not describe the same structures.")
     owner = owners(one, by, groups)
     seeds = tuple(range(seed, seed + n_splits))
-    splits = drawn_splits(one, owner, by, n_test, seeds)
     if not 0 < train_share <= 1:
         raise InputError(f"train_share {train_share}: must lie between 0 and 1.")
-    if train_share < 1:
-        splits = [
-            (shared(train, owner, train_share, s), test)
-            for s, (train, test) in zip(seeds, splits, strict=True)
-        ]
+    splits = [drawn_split(one, owner, by, n_test, train_share, s) for s in seeds]
     if within_element:
         splits = [(train, of_known_elements(one.numbers, train, test)) for train, test in splits]
     if elements is not None:
@@ -133,9 +116,7 @@ def compare(
         splits = [(train, test[wanted[test]]) for train, test in splits]
     if min(len(test) for _, test in splits) == 0:
         raise InputError("A split leaves no test atom of an element with enough training atoms.")
-    tables = {
-        n: f.features for n, f in sorted(found.items(), key=lambda item: item[0] in baselines)
-    }
+    tables = {n: found[n].features for n in sorted(found, key=lambda n: n in baselines)}
 
     def seen(name: str, train: np.ndarray) -> np.ndarray:
         x = tables[name]
@@ -149,20 +130,15 @@ def compare(
     if len(names) < 2:
         raise InputError(" ".join(["Two sets of features are needed.", *left_out.values()]))
     folds = folds or ("atom" if by == "atom" else "group")
-    options = {
-        "groups": owner if folds == "group" else None,
-        "regularization": regularization,
-        "n_local_points": n_local_points,
-        "device": device,
-        "progress": progress,
-    }
+    labels = owner if folds == "group" else None
     squares: dict[str, list[np.ndarray]] = {}
     counts: dict[str, list[np.ndarray]] = {}
     for train, test in splits:
         chosen = {name: seen(name, train) for name in names}
         for metric in metrics:
-            part = test if metric == "gfre" else thinned(test, n_test_local)
-            pointwise = pointwise_errors(chosen, train, part, metric, **options)
+            n_wanted = (n_test_local if metric == "lfre" else None) or len(test)
+            part = test[:: max(1, len(test) // n_wanted)]  # about as many, evenly taken
+            pointwise = pointwise_errors(chosen, train, part, metric, groups=labels, **options)
             for kind, errors in ((metric, pointwise.errors), (MEAN_OF, pointwise.neighbours)):
                 if errors:
                     sums, sizes = by_group(errors, names, owner[part])
@@ -196,26 +172,21 @@ def owners(one: Features, by: str, groups: Sequence | None) -> np.ndarray:
         labels = np.asarray(groups)[one.kept]
     elif by == "system":
         labels = chemical_systems(one.numbers, one.n_atoms)
-    return np.repeat(np.unique(labels, return_inverse=True)[1].reshape(-1), one.n_atoms)
+    return np.repeat(np.unique(labels, return_inverse=True)[1], one.n_atoms)
 
 
-def drawn_splits(
-    one: Features, owner: np.ndarray, by: str, n_test: int | None, seeds: Sequence[int]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training and test atoms for each seed."""
+def drawn_split(
+    one: Features, owner: np.ndarray, by: str, n_test: int | None, train_share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test atoms; of the groups that are not held out, a share is trained on."""
     if n_test is None:
         n_test = max(1, min(1000, len(owner) // 4))
-    starts = np.cumsum(one.n_atoms) - one.n_atoms
+    groups = owner[np.cumsum(one.n_atoms) - one.n_atoms]
     way = "atom" if by == "atom" else "structure"
-    return [
-        split_atoms(one.n_atoms, n_test, by=way, groups=owner[starts], seed=seed) for seed in seeds
-    ]
-
-
-def shared(train: np.ndarray, owner: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """The training atoms of a share of their groups."""
-    groups = np.random.default_rng(seed).permutation(np.unique(owner[train]))
-    return train[np.isin(owner[train], groups[: max(2, round(share * len(groups)))])]
+    train, test = split_atoms(one.n_atoms, n_test, by=way, groups=groups, seed=seed)
+    left = np.random.default_rng(seed).permutation(np.unique(owner[train]))
+    share = left[: max(2, round(train_share * len(left)))]
+    return train[np.isin(owner[train], share)], test
 
 
 def constant(features: np.ndarray, name: str) -> str:
@@ -228,15 +199,10 @@ def constant(features: np.ndarray, name: str) -> str:
     return ""
 
 
-def thinned(test: np.ndarray, n: int | None) -> np.ndarray:
-    """About n of the test atoms, evenly taken."""
-    return test[:: max(1, len(test) // (n or len(test)))]
-
-
 def by_group(
     errors: Mapping[tuple[str, str], np.ndarray], names: Sequence[str], owner: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n_groups, n, n) sums of the squared errors of each group of test atoms, and their number."""
-    group = np.unique(owner, return_inverse=True)[1].reshape(-1)
+    group = np.unique(owner, return_inverse=True)[1]
     sums = [[np.bincount(group, np.square(errors[s, t])) for t in names] for s in names]
     return np.moveaxis(np.array(sums), 2, 0), np.bincount(group)

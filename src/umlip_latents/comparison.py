@@ -1,7 +1,5 @@
 """The result of a comparison: errors of all pairs over splits, their intervals, a heat map."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,16 +87,12 @@ class Comparison:
         """A row per metric, split and ordered pair: ``metric``, ``split`` (its seed), ``source``,
         ``target``, ``error``, and ``neighbours``, the error of the mean of the LFRE's neighbours.
         """
-        return pd.concat(
-            (
-                self._long(metric, split=seed, error=error, neighbours=of_mean)
-                for metric in self.metrics
-                for seed, error, of_mean in zip(
-                    self.seeds, self._errors(metric), self._of_mean(metric), strict=True
-                )
-            ),
-            ignore_index=True,
-        )
+        tables = []
+        for metric in self.metrics:
+            splits = zip(self.seeds, self._errors(metric), self._of_mean(metric), strict=True)
+            for seed, error, of_mean in splits:
+                tables.append(self._long(metric, split=seed, error=error, neighbours=of_mean))
+        return pd.concat(tables, ignore_index=True)
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -1,7 +1,5 @@
 """From atom features to structure features: progressive cumulants."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import comb
 
@@ -66,22 +64,17 @@ def cumulant_features(features: np.ndarray, n_atoms: np.ndarray, order: int) -> 
     count = n_atoms[:, None]
     mean = np.add.reduceat(x, starts, axis=0) / count
     centred = x - np.repeat(mean, n_atoms, axis=0)
-    # m[k] and kappa[k]; the first central moment is zero by construction
-    moments = {0: np.ones_like(mean), 1: np.zeros_like(mean)}
-    cumulants = {1: mean}
-    power = centred
-    for k in range(2, order + 1):
-        power = power * centred
-        moments[k] = np.add.reduceat(power, starts, axis=0) / count
-        cumulants[k] = moments[k] - sum(
-            comb(k - 1, j - 1) * cumulants[j] * moments[k - j] for j in range(2, k - 1)
-        )
     # A cumulant that vanishes by symmetry is left with the rounding of the features, which a high
     # root would blow up (1e-7 to 0.1 at k = 7): what is within rounding is zero.
     noise = precision * np.maximum.reduceat(np.abs(x), starts, axis=0)
-    roots = [mean]
+    moments, cumulants, roots = {}, {}, [mean]  # the first central moment is zero by construction
+    power = centred
     for k in range(2, order + 1):
-        slope = np.add.reduceat(np.abs(centred) ** (k - 1), starts, axis=0) / count
+        slope = np.add.reduceat(np.abs(power), starts, axis=0) / count
+        power = power * centred
+        moments[k] = np.add.reduceat(power, starts, axis=0) / count
+        lower = (comb(k - 1, j - 1) * cumulants[j] * moments[k - j] for j in range(2, k - 1))
+        cumulants[k] = moments[k] - sum(lower)
         kappa = np.where(np.abs(cumulants[k]) > 4 * k * noise * slope, cumulants[k], 0.0)
         roots.append(np.sign(kappa) * np.abs(kappa) ** (1 / k))
     return np.concatenate(roots, axis=1)

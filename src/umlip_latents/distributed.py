@@ -4,8 +4,6 @@ Blocks of structures, and chunks of test atoms, are independent tasks. A worker 
 only the tasks it held, which Dask gives to another one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -20,12 +18,12 @@ from dask.distributed import Client
 
 from . import extraction
 from .extraction import FeatureBlocks, extract_block, feature_store, loaded, missing_blocks
-from .factors import TriangularFactors, part_labels, rows_of_parts
+from .factors import TriangularFactors, error_matrix, part_labels, rows_of_parts
 from .features import Features
 from .models.base import LatentModel
 from .models.catalog import load_model
 from .models.remote import RemoteModel
-from .reconstruction import pointwise_errors, root_mean_square
+from .reconstruction import pointwise_errors
 from .regression import Regularization, default_regularization
 from .resources import InputError
 from .store import FeatureStore
@@ -181,8 +179,5 @@ def local_matrix(
             for chunk in np.array_split(test, n_chunks)
         ]
         parts = [part.errors for part in client.gather(tasks)]
-    table = pd.DataFrame(np.nan, index=pd.Index(list(features), name="source"), columns=[*features])
-    for source, target in parts[0]:
-        errors = np.concatenate([part[source, target] for part in parts])
-        table.loc[source, target] = root_mean_square(errors)
-    return table
+    errors = {pair: np.concatenate([part[pair] for part in parts]) for pair in parts[0]}
+    return error_matrix(errors, len(test))

@@ -1,7 +1,5 @@
 """Structures through a model to per-atom latent features: batched by size, resumable."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -127,18 +125,18 @@ def features_by_name(
     structures: Sequence[Atoms],
     models: Sequence[str | Path | LatentModel],
     layer: str = "backbone",
-    *,
-    store: str | Path | None = None,
-    progress: bool = True,
+    **options: Any,
 ) -> tuple[dict[str, Features], dict[str, str]]:
     """Features of several models, and of the others why they cannot be had.
 
     Parameters
     ----------
-    structures, layer, store, progress
+    structures, layer
         As in `extract_features`.
     models
         Names, files or model objects.
+    **options
+        ``store`` and ``progress``, as there.
 
     Returns
     -------
@@ -163,7 +161,7 @@ def features_by_name(
     missing: dict[str, str] = {}
     for model in models:
         try:
-            found = extract_features(structures, model, layer, store=store, progress=progress)
+            found = extract_features(structures, model, layer, **options)
         except InputError as error:
             missing[str(getattr(model, "name", model))] = str(error)
         else:
@@ -174,18 +172,16 @@ def features_by_name(
 
 
 def features_by_layer(
-    structures: Sequence[Atoms],
-    model: str | Path | LatentModel,
-    *,
-    store: str | Path | None = None,
-    progress: bool = True,
+    structures: Sequence[Atoms], model: str | Path | LatentModel, **options: Any
 ) -> dict[str, Features]:
     """Every layer of a model: ``interaction-1`` and so on where it has them, backbone, last.
 
     Parameters
     ----------
-    structures, model, store, progress
+    structures, model
         As in `extract_features`.
+    **options
+        ``store`` and ``progress``, as there.
 
     Examples
     --------
@@ -193,7 +189,7 @@ def features_by_layer(
     >>> list(features_by_layer([bulk("Cu")], "element"))
     ['backbone', 'last']
     """
-    read = partial(extract_features, structures, loaded(model), store=store, progress=progress)
+    read = partial(extract_features, structures, loaded(model), **options)
     steps: dict[str, Features] = {}
     with suppress(InputError):  # only its own Python knows how many a remote model has
         for layer in (f"interaction-{n}" for n in count(1)):

@@ -9,16 +9,18 @@ column of ones, shifting the features by any vector changes only the first row o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.functional import pad
 
 from .regression import CUTOFF, Regularization, TwoFoldRegression, default_regularization, two_folds
 from .resources import InputError
 
 PARTS = ("fold 1", "fold 2", "test")
+Pairwise = dict[tuple[str, str], np.ndarray]  # by source and target
 
 
 class TriangularFactors:
@@ -62,12 +64,9 @@ class TriangularFactors:
             self.factors = [x.new_zeros(0, 1 + x.shape[1]) for _ in PARTS]
         for part, chosen in enumerate(rows):
             if len(chosen):
-                known = len(self.factors[part])
-                stacked = x.new_ones(known + len(chosen), 1 + x.shape[1])
-                stacked[:known] = self.factors[part]
-                added = x[torch.as_tensor(chosen, device=self.device)]
-                torch.sub(added, self.shift, out=stacked[known:, 1:])
-                self.factors[part] = triangular(stacked)
+                added = pad(x[chosen], (1, 0), value=1.0)
+                added[:, 1:] -= self.shift
+                self.factors[part] = triangular(torch.cat([self.factors[part], added]))
                 self.counts[part] += len(chosen)
         return self
 
@@ -95,6 +94,8 @@ class TriangularFactors:
     def standardization(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(n_columns,) mean and scale: unit total variance of a model on the training atoms."""
         n = sum(self.counts[:2])
+        if min(self.counts[:2]) < 2:
+            raise InputError(f"{n} training atoms are too few.")
         mean = self.shift + sum(r[0, 0] * r[0, 1:] for r in self.factors[:2]) / n
         variance = sum(self._shifted(part, mean)[:, 1:].square().sum(dim=0) for part in (0, 1)) / n
         scale = torch.empty_like(mean)
@@ -103,13 +104,16 @@ class TriangularFactors:
             check_spread(float(scale[s][0]), float(mean[s].abs().max()), name)
         return mean, scale
 
-    def maps(self, regularization: Regularization) -> Iterator[tuple[str, str, torch.Tensor]]:
-        """Source, target and (width, n_targets) weights between standardized features."""
-        if min(self.counts[:2]) < 2:
-            raise InputError(f"{sum(self.counts[:2])} training atoms are too few.")
+    def standardized(self, part: int) -> torch.Tensor:
+        """The factor of the standardized features."""
         mean, scale = self.standardization()
-        first, second = (self._shifted(part, mean)[:, 1:] / scale for part in (0, 1))
+        return self._shifted(part, mean)[:, 1:] / scale
+
+    def residuals(self, x: torch.Tensor, regularization: Regularization) -> Pairwise:
+        """(n_rows,) norms of what the linear maps miss of rows of standardized features."""
+        first, second = self.standardized(0), self.standardized(1)
         whole = torch.cat([first, second])
+        found = {}
         for source, s in self.columns.items():
             fitted = TwoFoldRegression(
                 first[None, :, s],
@@ -119,22 +123,22 @@ class TriangularFactors:
                 regularization,
             )
             for target, t in self.columns.items():
-                weights = fitted.fit(first[None, :, t], second[None, :, t], whole[None, :, t])
-                yield source, target, weights[0]
+                weights = fitted.fit(first[None, :, t], second[None, :, t], whole[None, :, t])[0]
+                found[source, target] = (x[:, t] - x[:, s] @ weights).norm(dim=1).cpu().numpy()
+        return found
 
     def errors(self, regularization: Regularization = CUTOFF) -> pd.DataFrame:
         """GFRE of all ordered pairs of models: row = source, column = target."""
         if self.counts[2] == 0:
             raise InputError("0 test atoms are too few.")
-        maps = list(self.maps(regularization))
-        mean, scale = self.standardization()
-        test = self._shifted(2, mean)[:, 1:] / scale
-        names = list(self.columns)
-        table = pd.DataFrame(0.0, index=pd.Index(names, name="source"), columns=names)
-        for source, target, weights in maps:
-            residual = test[:, self.columns[target]] - test[:, self.columns[source]] @ weights
-            table.loc[source, target] = float(residual.norm()) / self.counts[2] ** 0.5
-        return table
+        return error_matrix(self.residuals(self.standardized(2), regularization), self.counts[2])
+
+
+def error_matrix(errors: Pairwise, n_test: int) -> pd.DataFrame:
+    """Root mean squares over the test atoms: row = source, column = target."""
+    names = list(dict.fromkeys(source for source, _ in errors))
+    table = [[np.linalg.norm(errors[s, t]) / n_test**0.5 for t in names] for s in names]
+    return pd.DataFrame(table, index=pd.Index(names, name="source"), columns=names)
 
 
 def triangular(x: torch.Tensor) -> torch.Tensor:

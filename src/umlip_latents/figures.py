@@ -1,7 +1,5 @@
 """Every plot of the book, one function per kind."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
@@ -268,19 +266,15 @@ def structure_maps(
     >>> [axis.get_title() for axis in figure.axes]
     ['a', 'b']
     """
-    columns = min(2, len(maps))
-    rows = -(-len(maps) // columns)
-    _, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 4 * rows), squeeze=False)
-    hue = pd.Series(labels, name=fill(legend, 18))
-    told = {"hue": hue, "s": 22, "linewidth": 0.2}
-    told |= {"palette": "viridis"} if labels.dtype.kind in "fi" else {"style": hue}
-    for axis, (title, points) in zip(axes.flat, maps.items(), strict=False):
-        sns.scatterplot(x=points[:, 0], y=points[:, 1], ax=axis, **told)
-        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axis.get_legend().set_visible(title == list(maps)[-1])
-    for empty in axes.flat[len(maps) :]:
-        empty.set_axis_off()
-    return labelled(axis)
+    label = fill(legend, 18)
+    points = {title: pd.DataFrame(p, columns=[xlabel, ylabel]) for title, p in maps.items()}
+    table = pd.concat(points, names=["title"]).reset_index("title")
+    look = {"hue": label, "height": 4, "s": 22, "linewidth": 0.2, "col_wrap": min(2, len(maps))}
+    look |= {"palette": "viridis"} if labels.dtype.kind in "fi" else {"style": label}
+    look["facet_kws"] = {"sharex": False, "sharey": False}
+    table[label] = np.tile(labels, len(maps))
+    grid = sns.relplot(table, x=xlabel, y=ylabel, col="title", **look)
+    return finished(grid.set_titles("{col_name}").figure)
 
 
 def against_diagonal(

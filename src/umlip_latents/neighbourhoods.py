@@ -1,22 +1,20 @@
 """The local maps of the LFRE: the problems of many test atoms at once, a source for all targets."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .factors import check_spread, checked_table
+from .factors import Pairwise, check_spread, checked_table
 from .regression import Regularization, TwoFoldRegression, local_folds, two_folds
 from .resources import InputError
 
 CHUNK = 1 << 20  # numbers in the local targets of the test atoms solved together
-
-Pairwise = dict[tuple[str, str], np.ndarray]
 
 
 class Pointwise(NamedTuple):
@@ -47,40 +45,33 @@ def pointwise_local(
     features: Mapping[str, np.ndarray],
     train: np.ndarray,
     test: np.ndarray,
-    *,
     groups: np.ndarray | None,
     regularization: Regularization,
-    n_local_points: int | None = None,
-    device: str = "cpu",
-    progress: bool = False,
+    n_local_points: int | None,
+    device: str,
+    progress: bool,
 ) -> Pointwise:
     """Residual norm of every test atom after a map of its own, fitted to its neighbours."""
-    tables = {
-        name: torch.from_numpy(scaled(x, train, name)).to(device) for name, x in features.items()
-    }
+    tables = {n: torch.from_numpy(scaled(x, train, n)).to(device) for n, x in features.items()}
     trained = {name: x[train] for name, x in tables.items()}
     tested = {name: x[test] for name, x in tables.items()}
-    labels = None if groups is None else torch.as_tensor(group_numbers(groups)[train]).to(device)
-    found = Pointwise(
-        *({(s, t): np.empty(len(test)) for s in tables for t in tables} for _ in "12")
-    )
+    labels = None
+    if groups is not None:
+        numbers = np.unique(groups, return_inverse=True)[1]
+        labels = torch.as_tensor(numbers[train]).to(device)
+    pairs = list(product(tables, tables))
+    found = Pointwise(*({pair: np.empty(len(test)) for pair in pairs} for _ in "12"))
     sizes = {name: local_sizes(name, trained, n_local_points) for name in tables}
     widths = [x.shape[1] for x in tables.values()]
     chunk = max(1, CHUNK // (sum(widths) * (n_local_points or max(widths))))
-    parts = [np.arange(i, min(i + chunk, len(test))) for i in range(0, len(test), chunk)]
-    near = {name: torch.empty(len(test), max(k), dtype=torch.long, device=device)
-            for name, k in sizes.items()}  # fmt: skip
     n_threads = torch.get_num_threads()
     bar = tqdm(total=len(tables) * len(test), desc="LFRE", unit="atom", disable=not progress)
-
-    def search(source: str, part: np.ndarray) -> None:
-        near[source][part] = neighbours(tested[source][part], trained[source], max(sizes[source]))
 
     def solve(source: str, part: np.ndarray) -> int:
         points = {name: x[part] for name, x in tested.items()}
         for k, targets in sizes[source].items():
-            problem = LocalProblem(source, trained, near[source][part, :k], labels)
-            for target, errors, of_mean in problem.residuals(points, targets, regularization):
+            problem = source, targets, points, trained, near[source][part, :k], labels
+            for target, errors, of_mean in local_residuals(*problem, regularization):
                 found.errors[source, target][part] = errors.cpu().numpy()
                 found.neighbours[source, target][part] = of_mean.cpu().numpy()
         return len(part)
@@ -88,14 +79,14 @@ def pointwise_local(
     # many small matrices: one thread for each chunk, none inside
     with bar, ThreadPoolExecutor(n_threads, None, torch.set_num_threads, (1,)) as pool:
         try:
-            list(
-                pool.map(search, *zip(*((s, part) for s in tables for part in parts), strict=True))
-            )
-            tasks = [
-                (source, part)
-                for source in tables
-                for part in alike_in_folds(near[source], labels, chunk)
-            ]
+            searches = {
+                name: pool.map(
+                    partial(neighbours, others=trained[name], k=max(sizes[name])), x.split(chunk)
+                )
+                for name, x in tested.items()
+            }
+            near = {name: torch.cat(list(parts)) for name, parts in searches.items()}
+            tasks = [(n, part) for n in tables for part in alike_in_folds(near[n], labels, chunk)]
             for n_done in pool.map(solve, *zip(*tasks, strict=True)):
                 bar.update(n_done)
         finally:
@@ -139,75 +130,56 @@ def alike_in_folds(near: torch.Tensor, labels: torch.Tensor | None, chunk: int) 
     return [order[i : i + chunk] for i in range(0, len(order), chunk)]
 
 
-class LocalProblem:
-    """The neighbourhoods of a few test atoms in the features of one source.
+def local_residuals(
+    source: str,
+    targets: Sequence[str],
+    points: Mapping[str, torch.Tensor],
+    trained: Mapping[str, torch.Tensor],
+    near: torch.Tensor,
+    labels: torch.Tensor | None,
+    regularization: Regularization,
+) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Target by target, the residual norms of the local maps and of the neighbours' mean.
 
     Parameters
     ----------
-    source
-        Name of the source.
-    trained
-        (n_train, width) standardised features of every model.
+    source, targets
+        Names.
+    points, trained
+        (n_test, width) and (n_train, width) standardised features of every model.
     near
         (n_test, k) training atoms nearest to each test atom.
     labels
         (n_train,) group of each training atom, or None for folds by atom.
+    regularization
+        As in `pointwise_local`.
     """
+    if labels is None:
+        side = torch.zeros_like(near)
+        side[:, two_folds(near.shape[1])[1]] = 1
+    else:
+        side = local_folds(labels[near])
+    # those of the first half, then those of the second
+    near = near.gather(1, side.argsort(dim=1, stable=True))
+    is_second = side.sort(dim=1).values.bool()[..., None]
+    n_second = side.sum(dim=1)
+    n_rows = near.shape[1] - n_second, n_second
+    stop, start = max(1, int(n_rows[0].max())), min(int(n_rows[0].min()), near.shape[1] - 1)
 
-    def __init__(
-        self,
-        source: str,
-        trained: Mapping[str, torch.Tensor],
-        near: torch.Tensor,
-        labels: torch.Tensor | None,
-    ) -> None:
-        self.source, self.trained, self.n_points = source, trained, near.shape[1]
-        if labels is None:
-            halves = two_folds(self.n_points)
-            self.near = near[:, np.concatenate(halves)]
-            self.n_rows: Sequence = [len(half) for half in halves]
-            self.longest = list(self.n_rows)
-            self.masks = None
-        else:
-            side = local_folds(labels[near])
-            # those of the first half, then those of the second
-            self.near = near.gather(1, side.argsort(dim=1, stable=True))
-            n_second = side.sum(dim=1)
-            self.n_rows = [self.n_points - n_second, n_second]
-            self.longest = [max(1, int(n.max())) for n in self.n_rows]
-            place = torch.arange(self.n_points, device=near.device)
-            self.masks = place < self.n_rows[0][:, None], place >= self.n_rows[0][:, None]
-
-    def halves(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n_test, rows, width) the two folds of the neighbours' features, padded with zeros."""
-        if self.masks is None:
-            return x.split(self.longest, dim=1)
-        first, second = (x * mask[..., None] for mask in self.masks)
-        return first[:, : self.longest[0]], second[:, self.n_points - self.longest[1] :]
+        return x[:, :stop] * ~is_second[:, :stop], x[:, start:] * is_second[:, start:]
 
-    def residuals(
-        self,
-        points: Mapping[str, torch.Tensor],
-        targets: Sequence[str],
-        regularization: Regularization,
-    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-        """Target by target, the residual norms of the map and of the neighbours' mean."""
-        local = self.trained[self.source][self.near]
-        mean = local.mean(dim=1, keepdim=True)
-        local -= mean
-        fitted = TwoFoldRegression(*self.halves(local), local, self.n_rows, regularization)
-        goal = torch.cat([self.trained[target][self.near] for target in targets], dim=-1)
-        centre = goal.mean(dim=1, keepdim=True)
-        goal -= centre
-        widths = [self.trained[target].shape[1] for target in targets]
-        guesses = fitted.predict(points[self.source] - mean[:, 0], *self.halves(goal), goal, widths)
-        for target, guess, middle in zip(
-            targets, guesses, centre[:, 0].split(widths, dim=-1), strict=True
-        ):
-            off = points[target] - middle
-            yield target, (off - guess).norm(dim=1), off.norm(dim=1)
-
-
-def group_numbers(groups: Sequence) -> np.ndarray:
-    """Labels of any kind as whole numbers."""
-    return np.unique(groups, return_inverse=True)[1].reshape(-1)
+    local = trained[source][near]
+    mean = local.mean(dim=1, keepdim=True)
+    local -= mean
+    fitted = TwoFoldRegression(*halves(local), local, n_rows, regularization)
+    goal = torch.cat([trained[target][near] for target in targets], dim=-1)
+    centre = goal.mean(dim=1, keepdim=True)
+    goal -= centre
+    widths = [trained[target].shape[1] for target in targets]
+    guesses = fitted.predict(points[source] - mean[:, 0], *halves(goal), goal, widths)
+    middles = centre[:, 0].split(widths, dim=-1)
+    for target, guess, middle in zip(targets, guesses, middles, strict=True):
+        off = points[target] - middle
+        yield target, (off - guess).norm(dim=1), off.norm(dim=1)

@@ -1,7 +1,5 @@
 """What the pages of the book quote, all of it from result files and registries."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

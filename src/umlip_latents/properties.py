@@ -1,7 +1,5 @@
 """Properties of latent features: element share, dimension, invariance, retention, maps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

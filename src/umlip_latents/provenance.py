@@ -1,7 +1,5 @@
 """What a result was made with."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from importlib.metadata import version

@@ -13,8 +13,6 @@ siblings in both folds hide that nothing is regularised. The work is shared betw
   once for all targets (`neighbourhoods.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .factors import TriangularFactors, part_labels, rows_of_parts
+from .factors import TriangularFactors, error_matrix, part_labels, rows_of_parts
 from .neighbourhoods import Pointwise, pointwise_local
 from .regression import Regularization, default_regularization
 from .resources import InputError
@@ -73,28 +71,6 @@ def of_known_elements(numbers: np.ndarray, train: np.ndarray, test: np.ndarray) 
     return test[counts[numbers[test]] >= ENOUGH]
 
 
-def pointwise_global(
-    features: Mapping[str, np.ndarray],
-    train: np.ndarray,
-    test: np.ndarray,
-    *,
-    groups: np.ndarray | None,
-    regularization: Regularization,
-    device: str = "cpu",
-) -> Pointwise:
-    """Residual norm of every test atom after one map for all."""
-    rows = rows_of_parts(part_labels(train, [], groups))
-    factors = TriangularFactors(device).update(features, rows)
-    mean, scale = factors.standardization()
-    together = np.concatenate([np.asarray(x)[test] for x in features.values()], axis=1)
-    goal = (torch.from_numpy(together).to(mean) - mean) / scale
-    errors = {}
-    for source, target, weights in factors.maps(regularization):
-        s, t = factors.columns[source], factors.columns[target]
-        errors[source, target] = (goal[:, t] - goal[:, s] @ weights).norm(dim=1).cpu().numpy()
-    return Pointwise(errors)
-
-
 def pointwise_errors(
     features: Mapping[str, np.ndarray],
     train: np.ndarray,
@@ -103,7 +79,9 @@ def pointwise_errors(
     *,
     groups: np.ndarray | None = None,
     regularization: Regularization | None = None,
-    **options: Any,
+    n_local_points: int | None = None,
+    device: str = "cpu",
+    progress: bool = False,
 ) -> Pointwise:
     """Error of every test atom for all ordered pairs, by either metric.
 
@@ -117,16 +95,16 @@ def pointwise_errors(
     train, test = np.asarray(train), np.asarray(test)
     if len(train) < 4 or len(test) < 1:
         raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
-    if metric == "gfre":
-        options = {key: options[key] for key in ("device",) if key in options}
-    pointwise = {"gfre": pointwise_global, "lfre": pointwise_local}[metric]
     chosen = regularization or default_regularization(groups)
-    return pointwise(features, train, test, groups=groups, regularization=chosen, **options)
-
-
-def root_mean_square(errors: np.ndarray) -> float:
-    """From the errors of the test atoms to one number."""
-    return float(np.sqrt(np.mean(np.square(errors))))
+    if metric == "lfre":
+        options = n_local_points, device, progress
+        return pointwise_local(features, train, test, groups, chosen, *options)
+    rows = rows_of_parts(part_labels(train, [], groups))
+    factors = TriangularFactors(device).update(features, rows)
+    mean, scale = factors.standardization()
+    together = np.concatenate([np.asarray(x)[test] for x in features.values()], axis=1)
+    goal = (torch.from_numpy(together).to(mean) - mean) / scale
+    return Pointwise(factors.residuals(goal, chosen))
 
 
 def reconstruction_matrix(
@@ -134,12 +112,7 @@ def reconstruction_matrix(
     train: np.ndarray,
     test: np.ndarray,
     metric: str = "gfre",
-    *,
-    groups: np.ndarray | None = None,
-    regularization: Regularization | None = None,
-    n_local_points: int | None = None,
-    device: str = "cpu",
-    progress: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
     """Reconstruction errors of all ordered pairs: row = source, column = target.
 
@@ -151,6 +124,16 @@ def reconstruction_matrix(
         Atom indices, as from `split_atoms`.
     metric
         ``"gfre"`` or ``"lfre"``.
+    **options
+        Those of the parameters below that are to differ from their defaults.
+
+    Returns
+    -------
+    pandas.DataFrame
+        0: the source holds everything the target holds; 1: nothing (a test error may exceed 1).
+
+    Other Parameters
+    ----------------
     groups
         (n_atoms,) labels, such as the structure of each atom: the folds that choose the
         regularisation keep them together, as a test by structure asks for. A neighbourhood of a
@@ -167,11 +150,6 @@ def reconstruction_matrix(
     progress
         LFRE: show a progress bar.
 
-    Returns
-    -------
-    pandas.DataFrame
-        0: the source holds everything the target holds; 1: nothing (a test error may exceed 1).
-
     Raises
     ------
     InputError
@@ -186,20 +164,8 @@ def reconstruction_matrix(
     >>> matrix.round(1).loc["both"].tolist()
     [0.0, 0.0]
     """
-    errors = pointwise_errors(
-        features,
-        train,
-        test,
-        metric,
-        groups=groups,
-        regularization=regularization,
-        n_local_points=n_local_points,
-        device=device,
-        progress=progress,
-    ).errors
-    names = list(features)
-    table = [[root_mean_square(errors[s, t]) for t in names] for s in names]
-    return pd.DataFrame(table, index=pd.Index(names, name="source"), columns=names)
+    errors = pointwise_errors(features, train, test, metric, **options).errors
+    return error_matrix(errors, len(test))
 
 
 def global_reconstruction_error(
@@ -229,8 +195,7 @@ def global_reconstruction_error(
     True
     """
     pair = {"source": source, "target": target}
-    errors = pointwise_errors(pair, train, test, "gfre", **options).errors
-    return root_mean_square(errors["source", "target"])
+    return reconstruction_matrix(pair, train, test, "gfre", **options).loc["source", "target"]
 
 
 def local_reconstruction_error(
@@ -262,5 +227,4 @@ def local_reconstruction_error(
     True
     """
     pair = {"source": source, "target": target}
-    errors = pointwise_errors(pair, train, test, "lfre", **options).errors
-    return root_mean_square(errors["source", "target"])
+    return reconstruction_matrix(pair, train, test, "lfre", **options).loc["source", "target"]

@@ -1,7 +1,5 @@
 r"""The linear map behind both reconstruction errors, for many problems and targets at once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

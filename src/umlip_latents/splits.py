@@ -1,8 +1,7 @@
 """Every way to hold out: atoms, structures, chemical systems, trajectories."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 from ase import Atoms
@@ -169,5 +168,4 @@ def split_by_origin(
 
 def interleaved(lists: Sequence[list]) -> list:
     """First items, then second items, and so on."""
-    longest = max(map(len, lists), default=0)
-    return [items[i] for i in range(longest) for items in lists if i < len(items)]
+    return [item for nth in zip_longest(*lists) for item in nth if item is not None]

@@ -1,7 +1,5 @@
 """Extracted features on disk: one Zarr group per block of structures, with provenance."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence

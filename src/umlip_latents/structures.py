@@ -1,7 +1,5 @@
 """Structures: named data sets or any file that ASE reads, as plain lists of `ase.Atoms`."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Controlled training: a MACE from a declarative recipe, by mace-torch's own trainer."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -94,10 +92,9 @@ def recipe_parts(recipe: dict) -> dict[str, list[Atoms]]:
 def suits(atoms: Atoms, recipe: dict) -> bool:
     """Whether the recipe lets a structure be trained on."""
     elements = set(atoms.symbols)
-    if "only" in recipe and recipe["only"] not in elements:
-        return False
     small = len(atoms) <= recipe.get("max_atoms", np.inf)
-    return small and elements.isdisjoint(recipe.get("without", ()))
+    wanted = "only" not in recipe or recipe["only"] in elements
+    return small and wanted and elements.isdisjoint(recipe.get("without", ()))
 
 
 def train_recipe(recipe_file: str | Path, output: str | Path) -> dict:

@@ -1,7 +1,5 @@
 """The element baseline: who an atom is, and nothing about where it sits."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from types import MappingProxyType
 

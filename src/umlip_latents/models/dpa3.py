@@ -4,8 +4,6 @@ Elements become types by the model's own type map, which may name more elements 
 data of a branch. deepmd-kit batches only structures of one size, so they are taken one by one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The readout is a gated MLP, E = (w·h + b) sigmoid(v·g + c): its two branches e
 each, and the last layer holds the inputs of both, h and g.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -8,8 +8,6 @@ Edges carry spherical harmonics that a plain MLP mixes: Orb learns rotational in
 its features are not invariant by construction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

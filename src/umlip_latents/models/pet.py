@@ -5,8 +5,6 @@ Cartesian edge vectors with an unconstrained transformer: it learns rotational i
 its features are not invariant by construction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -11,8 +11,6 @@ covalent radius, w = R / 1.4 angstrom, so that the width does not grow with the 
 (Bartók et al. 2013; Darby et al. 2022, their mode mu = 2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

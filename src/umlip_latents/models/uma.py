@@ -4,8 +4,6 @@ A task steers UMA from its first layer on, through an embedding and the mixture 
 every task of a checkpoint is a model of its own.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 
