@@ -2,9 +2,9 @@
 
 matgl numbers the bonds of a three-body graph among those within the three-body cutoff, looks them
 up among all, and takes each to be part of a triple. Here those that are come first, so that both
-numbers are the same and features depend on neither batch nor order. In the published checkpoints,
-trained with the mistaken bonds, angles have next to no weight: it changes the energy of distorted
-silicon by 2e-4 eV/atom, and leaving them out by less.
+numbers are the same and features depend on neither batch nor order. In the published checkpoints
+angles have next to no weight: this order changes the energy of distorted silicon by less than
+2e-4 eV/atom, and leaving out the angles altogether by less than that.
 """
 
 from __future__ import annotations
