@@ -117,6 +117,12 @@ def energies(model: NequixModel, structures: list[Atoms]) -> np.ndarray:
     return scaled + network.shift + np.asarray(network.atom_energies)[species]
 
 
+@eqx.filter_jit
+def library_energies(network: Nequix, *graph: jax.Array) -> jax.Array:
+    """(n_atoms, 1) in eV."""
+    return network.node_energies(*graph)
+
+
 @published
 def test_last_layer_gives_the_atomic_energies(name):
     """With the library's own graph of a crystal."""
@@ -126,12 +132,11 @@ def test_last_layer_gives_the_atomic_energies(name):
     senders, receivers = graph["senders"], graph["receivers"]
     vectors = graph["positions"][senders] - graph["positions"][receivers]
     vectors += graph["shifts"] @ graph["cell"]
-    compute = eqx.filter_jit(lambda network, *inputs: network.node_energies(*inputs))
-    theirs = compute(model.network, vectors, graph["species"], senders, receivers)
+    theirs = library_energies(model.network, vectors, graph["species"], senders, receivers)
     assert energies(model, [atoms]) == pytest.approx(np.ravel(theirs), abs=1e-4)
 
 
-@pytest.mark.parametrize("atoms", [specimens()[1], specimens()[3], Atoms("H")], ids=str)
+@pytest.mark.parametrize("atoms", [specimens()[3], Atoms("H")], ids=str)
 def test_the_energy_is_that_of_the_calculator(atoms, tmp_path):
     model = checkpoint("nequix-mp-1")
     save_model(tmp_path / "model.nqx", model.network, model.config)
