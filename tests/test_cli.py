@@ -122,7 +122,7 @@ def test_compare_passes_its_options_on(files, capsys, monkeypatch):
     command += ["--split", "system", "--folds", "group", "--within-element", "--seed", "5"]
     assert main([*command, "--metric", "lfre"]) == 1
     shown = capsys.readouterr().err
-    assert "['mini-mace-mptrj', 'chgnet-0.3.0']" in shown
+    assert "['chgnet-0.3.0', 'mini-mace-mptrj']" in shown
     for option in (("by", "system"), ("folds", "group"), ("within_element", True), ("seed", 5)):
         assert str(option) in shown
     assert str(("metrics", ("lfre",))) in shown

@@ -195,7 +195,8 @@ def global_reconstruction_error(
     True
     """
     pair = {"source": source, "target": target}
-    return reconstruction_matrix(pair, train, test, "gfre", **options).loc["source", "target"]
+    matrix = reconstruction_matrix(pair, train, test, "gfre", **options)
+    return float(matrix.loc["source", "target"])
 
 
 def local_reconstruction_error(
@@ -227,4 +228,5 @@ def local_reconstruction_error(
     True
     """
     pair = {"source": source, "target": target}
-    return reconstruction_matrix(pair, train, test, "lfre", **options).loc["source", "target"]
+    matrix = reconstruction_matrix(pair, train, test, "lfre", **options)
+    return float(matrix.loc["source", "target"])
