@@ -204,6 +204,7 @@ def test_a_share_of_the_training_is_tested_on_the_same_atoms(features):
         ({"by": "element"}, "split by element"),
         ({"folds": "random"}, "folds by random"),
         ({"metrics": ["rmse"]}, "no such metric"),
+        ({"metrics": ["gfre", "rmse"], "n_test": 10**6}, "no such metric"),  # before any work
         ({"n_test": TOTAL}, "n_test"),
         ({"elements": ["U"]}, "no test atom"),
     ],

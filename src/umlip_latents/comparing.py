@@ -10,7 +10,7 @@ from ase.symbols import symbols2numbers
 from .comparison import MEAN_OF, Comparison
 from .factors import check_spread
 from .features import Features, common_structures
-from .reconstruction import of_known_elements, pointwise_errors, subtract_element_means
+from .reconstruction import METRICS, of_known_elements, pointwise_errors, subtract_element_means
 from .resources import InputError
 from .splits import WAYS, chemical_systems, split_atoms
 
@@ -98,6 +98,8 @@ def compare(
     """
     if by not in WAYS or folds not in (None, "atom", "group"):
         raise InputError(f"split by {by}, folds by {folds}: {', '.join(WAYS)}, and atom or group.")
+    if unknown := {*metrics} - {*METRICS}:
+        raise InputError(f"{unknown.pop()}: no such metric, only {' and '.join(METRICS)}.")
     if len(features) < 2:
         raise InputError("A comparison needs at least two sets of features.")
     found = dict(zip(features, common_structures(list(features.values())), strict=True))
