@@ -9,7 +9,7 @@ import tokenize
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src" / "umlip_latents"
-# lines of code of all modules, which are to become 3,000; more only with a family of models; lines of one file
+# lines of code of all modules, to become 3,000 and more only with a family; lines of one file
 MOST_CODE, LONGEST = 3705, 400
 FREE = {
     tokenize.COMMENT,
