@@ -28,6 +28,7 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "profile": profile,
         "commit": made["commit"],
         "versions": ", ".join(f"{name} {number}" for name, number in made["versions"].items()),
+        "headlines": headlines(results),
         "findings": findings_table(results),
         "models": models_table(),
         "datasets": datasets_table(),
@@ -52,6 +53,16 @@ def markdown(table: pd.DataFrame, *, index: bool = False) -> str:
     """
     texts = table.map(lambda v: "-" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v)
     return texts.to_markdown(index=index, disable_numparse=True)
+
+
+def headlines(results: Path) -> str:
+    """The sentences that chapters have for the front page, each with a link to its chapter."""
+    rows = [
+        f"- {headline} ([more](../notebooks/{file.stem}.ipynb))"
+        for file in sorted(results.glob("*.json"))
+        for headline in json.loads(file.read_text(encoding="utf-8")).get("headlines", [])
+    ]
+    return "\n".join(rows) or "*No chapter of this build has one.*"
 
 
 def findings_table(results: Path) -> str:

@@ -17,7 +17,11 @@ PUBLISHED = DATA / "published" / "reconstruction_errors.csv"
 
 
 def save_results(
-    folder: str | Path, name: str, findings: Sequence[Mapping[str, str]], **tables: pd.DataFrame
+    folder: str | Path,
+    name: str,
+    findings: Sequence[Mapping[str, str]],
+    headlines: Sequence[str] = (),
+    **tables: pd.DataFrame,
 ) -> None:
     """Write what a notebook found: ``<name>.json`` and ``<name>-<table>.csv``.
 
@@ -28,7 +32,9 @@ def save_results(
     name
         The notebook's name.
     findings
-        Rows for the front page, each with ``question`` and ``finding``.
+        Rows of a table, each with ``question`` and ``finding``.
+    headlines
+        Sentences for the front page.
     tables
         Result tables in long form.
 
@@ -46,7 +52,8 @@ def save_results(
     for key, table in tables.items():
         text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         write_text(folder / f"{name}-{key}.csv", text)
-    content = {"findings": list(findings), "provenance": provenance()}
+    content = {"headlines": list(headlines), "findings": list(findings)}
+    content["provenance"] = provenance()
     content["profile"] = os.environ.get("UMLIP_LATENTS_PROFILE", "interactive")
     write_text(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
 
