@@ -62,6 +62,14 @@ def test_results_carry_provenance(tmp_path):
     assert len(list((tmp_path / "r").iterdir())) == 2
 
 
+def test_headlines_stand_on_the_front_page_with_their_chapter(tmp_path):
+    save_results(tmp_path, "01_x", [], ["It is so.", "And so."])
+    save_results(tmp_path, "02_y", [{"question": "q", "finding": "f"}])
+    assert headlines(tmp_path).splitlines() == [
+        f"- {text} ([more](../notebooks/01_x.ipynb))" for text in ("It is so.", "And so.")
+    ]
+
+
 def test_a_failed_cell_is_named_in_one_sentence(tmp_path):
     cells = [nbformat.v4.new_code_cell(code) for code in ("x = 1", "raise ValueError('no\\nluck')")]
     metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python"}}
