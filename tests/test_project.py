@@ -14,6 +14,7 @@ from umlip_latents.book import execute, load_profile
 from umlip_latents.pages import (
     benchmark_tables,
     cumulant_steps,
+    headlines,
     markdown,
     published_tables,
     square_tables,

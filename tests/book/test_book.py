@@ -128,8 +128,14 @@ def test_the_reference_shows_what_is_public_and_nothing_else(html):
     assert all(name.startswith(protocol) for name in extra), extra
 
 
-def test_the_front_page_tells_what_each_notebook_found(html):
+def test_the_front_page_has_headlines_of_the_public_checkpoints(html):
     text = (html / "book" / "index.html").read_text(encoding="utf-8")
+    for chapter in ("03_comparison", "04_fine_tuning", "07_natural_experiments"):
+        assert re.search(rf'href="\.\./notebooks/{chapter}\.html">(<[^>]*>)*more', text), chapter
+
+
+def test_the_evidence_tells_what_each_notebook_found(html):
+    text = (html / "book" / "results.html").read_text(encoding="utf-8")
     for number in ("01", "02", "03", "04", "05", "06", "07", "08", "10"):
         assert f">{number}</span>" in text
 
