@@ -101,9 +101,9 @@ class Comparison:
         """
         tables = []
         for metric in self.metrics:
-            low, high = np.quantile(self._resampled(metric), [0.025, 0.975], axis=0)
+            error, *drawn = self._medians[metric]
+            low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
             of_mean = np.median(self._of_mean(metric), axis=0)
-            error = np.median(self._errors(metric), axis=0)
             tables.append(self._long(metric, error=error, low=low, high=high, neighbours=of_mean))
         return pd.concat(tables, ignore_index=True)
 
@@ -113,7 +113,7 @@ class Comparison:
         ``"neighbours"`` gives the errors of the mean of the LFRE's neighbours.
         """
         index = pd.Index(self.names, name="source")
-        return pd.DataFrame(np.median(self._errors(metric), axis=0), index, self.names)
+        return pd.DataFrame(self._medians[metric][0], index, self.names)
 
     def mean(
         self, sources: Sequence[str], targets: Sequence[str], metric: str = "gfre"
@@ -190,6 +190,16 @@ class Comparison:
         """(n_splits, n, n) errors of the neighbours' mean, NaN for a metric without neighbours."""
         return self._errors(MEAN_OF) if metric == "lfre" else np.nan * self._errors(metric)
 
+    @cached_property
+    def _medians(self) -> dict[str, np.ndarray]:
+        """By metric, (1 + n_bootstrap, n, n): over the splits, and over drawn ones."""
+        return {
+            metric: np.concatenate(
+                [np.median(self._errors(metric), axis=0, keepdims=True), self._resampled(metric)]
+            )
+            for metric in self.squares
+        }
+
     def _resampled(self, metric: str) -> np.ndarray:
         """(n_bootstrap, n, n) medians over drawn splits, NaN if none are wanted."""
         if not self.n_bootstrap:
@@ -209,8 +219,7 @@ class Comparison:
         if not here:
             return np.array([np.nan])
         rows, columns = np.array([[self.names.index(s), self.names.index(t)] for s, t in here]).T
-        tables = np.concatenate([self.matrix(metric).to_numpy()[None], self._resampled(metric)])
-        return tables[:, rows, columns].mean(axis=1)
+        return self._medians[metric][:, rows, columns].mean(axis=1)
 
     def _long(self, metric: str, **columns: np.ndarray | int) -> pd.DataFrame:
         """Ordered pairs of different names, and their entries of some matrices."""
