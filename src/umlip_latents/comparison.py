@@ -194,10 +194,8 @@ class Comparison:
     def _medians(self) -> dict[str, np.ndarray]:
         """By metric, (1 + n_bootstrap, n, n): over the splits, and over drawn ones."""
         return {
-            metric: np.concatenate(
-                [np.median(self._errors(metric), axis=0, keepdims=True), self._resampled(metric)]
-            )
-            for metric in self.squares
+            m: np.concatenate([np.median(self._errors(m), axis=0)[None], self._resampled(m)])
+            for m in self.squares
         }
 
     def _resampled(self, metric: str) -> np.ndarray:
