@@ -29,6 +29,7 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "commit": made["commit"],
         "versions": ", ".join(f"{name} {number}" for name, number in made["versions"].items()),
         "headlines": headlines(results),
+        "headlines_full": headlines(REFERENCE),
         "findings": findings_table(results),
         "models": models_table(),
         "datasets": datasets_table(),
