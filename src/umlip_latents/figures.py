@@ -367,7 +367,8 @@ def effect_intervals(
     """
     table = table.assign(row=table["aspect"].astype(str) + ": " + table["level"])
     place = {row: -i for i, row in enumerate(table["row"].unique())}
-    _, axis = plt.subplots(figsize=(7.5, 1.2 + 0.3 * len(place)))
+    # the labels leave the axis its room
+    _, axis = plt.subplots(figsize=(6.5 + 0.09 * max(map(len, place)), 1.2 + 0.3 * len(place)))
     for label, value in guide.items():
         axis.axvline(value, label=label, **GUIDE)
     directions = table.groupby("direction", sort=False)
