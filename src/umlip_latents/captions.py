@@ -50,7 +50,10 @@ def about(
         named = [f"{i} ({structures[i].symbols}): {dropped[i]}" for i in sorted(dropped)[:5]]
         rest = f"; and {len(dropped) - 5} more" if len(dropped) > 5 else ""
         text += f" Left out: structure {'; '.join(named)}{rest}."
-    return " ".join([text, *(f"Not among the models here: {why}" for why in missing.values())])
+    if missing:
+        why = next(iter(missing.values()))
+        text += f" Not among the models here: {', '.join(missing)}; of the first: {why}"
+    return text
 
 
 def full_scale(notebook: str, missing: Mapping[str, str]) -> str:

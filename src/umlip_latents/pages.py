@@ -95,7 +95,7 @@ def models_table() -> str:
             "runs offline": "yes" if entry["offline"] else "no",
         }
         for name, entry in list_models().items()
-        if "entry_point" not in entry
+        if entry["family"] != "plug-in"
     ]
     return markdown(pd.DataFrame(rows))
 
