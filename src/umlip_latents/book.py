@@ -76,6 +76,7 @@ def fetch_checkpoints() -> None:
                 except InputError as error:
                     print(error, file=sys.stderr)
                     os.environ[OFFLINE] = "1"
+                    return
 
 
 def execute(notebook: Path, target: Path, parameters: dict[str, dict], output: Path) -> None:
