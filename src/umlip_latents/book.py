@@ -14,7 +14,8 @@ from typing import Any
 import papermill
 import yaml
 
-from .pages import substitutions
+from .figures import error_heat_maps, save_figure, use_style
+from .pages import architectures, substitutions
 from .resources import OFFLINE, PACKAGE, InputError, fetch, registry
 from .results import write_text
 
@@ -60,6 +61,10 @@ def build(profile: str, output: Path) -> Path:
         if notebook.stem in parameters:
             execute(notebook, source, folders | parameters[notebook.stem])
     copy_pages(source)
+    matrix = architectures()
+    use_style()
+    figure = error_heat_maps({"": matrix}, n_models=matrix.shape[1])
+    save_figure(figure, source / "book" / "images" / "architectures.png")
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     for part in toc["parts"]:  # without the notebooks that this profile does not run
         part["chapters"] = [c for c in part["chapters"] if [*source.glob(f"{c['file']}.*")]]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .models.catalog import list_models
@@ -11,6 +12,8 @@ from .provenance import provenance
 from .resources import DATA
 from .results import PUBLISHED, REFERENCE
 from .structures import list_datasets
+
+ELEMENT = "the bare element"
 
 
 def substitutions(profile: str, results: Path) -> dict[str, str]:
@@ -28,6 +31,7 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "profile": profile,
         "commit": made["commit"],
         "versions": ", ".join(f"{name} {number}" for name, number in made["versions"].items()),
+        "hero": hero(architectures()),
         "headlines": headlines(results),
         "headlines_full": headlines(REFERENCE),
         "findings": findings_table(results),
@@ -54,6 +58,49 @@ def markdown(table: pd.DataFrame, *, index: bool = False) -> str:
     """
     texts = table.map(lambda v: "-" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else v)
     return texts.to_markdown(index=index, disable_numparse=True)
+
+
+def architectures() -> pd.DataFrame:
+    """Mean backbone GFRE from each architecture, and each baseline, to each one, at full scale.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Row = source, column = target: families, and below them ``its untrained twin``, and the
+        baselines that are no network. NaN where there is one network of a family alone.
+    """
+    part = pd.read_csv(REFERENCE / "03_comparison-errors.csv").query(
+        "split == 'structure' and kind == 'all' and metric == 'gfre' and layer == 'backbone'"
+    )
+    catalogue = list_models()
+    family = {name: entry["family"] for name, entry in catalogue.items()}
+    trained = {n: family[n] for n, entry in catalogue.items() if entry["training_data"] != "none"}
+    part = part.assign(target=part["target"].map(trained), row=part["source"].map(trained))
+    own = part["source"].map(family) == part["target"]
+    part.loc[own & part["row"].isna(), "row"] = "its untrained twin"
+    plain = ~part["source"].map(family).isin({*trained.values()})
+    part["row"] = part["row"].fillna(part["source"].where(plain))
+    part = part.replace({"row": {"element": ELEMENT, "soap": "the descriptor SOAP"}})
+    matrix = part.dropna(subset=["row", "target"]).pivot_table("error", "row", "target", sort=False)
+    return matrix.reindex([*matrix.columns, *matrix.index.difference(matrix.columns)[::-1]])
+
+
+def hero(matrix: pd.DataFrame) -> str:
+    """What the figure of `architectures` shows.
+
+    Examples
+    --------
+    >>> table = [[None, 0.6], [0.4, None], [0.5, 0.5]]
+    >>> hero(pd.DataFrame(table, ["A", "B", ELEMENT], ["A", "B"]))[:48]
+    'In 1 of 2 cases a network rebuilds one of anothe'
+    """
+    own = np.eye(matrix.shape[1], dtype=bool)
+    between = matrix.loc[matrix.columns].where(~own).astype(float)
+    n_worse = (between > matrix.loc[ELEMENT]).sum(axis=None)
+    return (
+        f"In {n_worse} of {between.count().sum()} cases a network rebuilds one of another "
+        f"architecture worse than {ELEMENT} does."
+    )
 
 
 def headlines(results: Path) -> str:
