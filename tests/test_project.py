@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -21,9 +22,12 @@ from umlip_latents.book import (
     write_settings,
 )
 from umlip_latents.pages import (
+    ELEMENT,
+    architectures,
     benchmark_tables,
     cumulant_steps,
     headlines,
+    hero,
     markdown,
     published_tables,
     square_tables,
@@ -78,6 +82,21 @@ def test_headlines_stand_on_the_front_page_with_their_chapter(tmp_path):
     assert headlines(tmp_path).splitlines() == [
         f"- {text} ([more](../notebooks/01_x.ipynb))" for text in ("It is so.", "And so.")
     ]
+
+
+def test_the_front_figure_says_how_often_the_bare_element_is_better():
+    matrix = architectures()
+    assert 0 < matrix.loc[ELEMENT].min() < matrix.loc[ELEMENT].max() < 1
+    families = list(matrix.columns)
+    assert len(families) >= 5
+    element = (matrix.index == ELEMENT)[:, None]
+    better, worse = (
+        pd.DataFrame(np.where(element, matrix, value), matrix.index, matrix.columns)
+        for value in (0.01, 2)
+    )
+    n = len(families) * (len(families) - 1)
+    assert f"In {n} of {n} cases" in hero(worse)
+    assert f"In 0 of {n} cases" in hero(better)
 
 
 def test_a_failed_cell_is_named_in_one_sentence(tmp_path):

@@ -17,7 +17,7 @@ import yaml
 from .figures import error_heat_maps, save_figure, use_style
 from .pages import architectures, substitutions
 from .resources import OFFLINE, PACKAGE, InputError, fetch, registry
-from .results import write_text
+from .results import REFERENCE, write_text
 
 ROOT = PACKAGE.parents[1]
 
@@ -63,6 +63,8 @@ def build(profile: str, output: Path) -> Path:
     copy_pages(source)
     matrix = architectures()
     use_style()
+    for folder in (output / "results", REFERENCE):
+        shutil.copytree(folder, source / folder.name)
     figure = error_heat_maps({"": matrix}, n_models=matrix.shape[1])
     save_figure(figure, source / "book" / "images" / "architectures.png")
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))

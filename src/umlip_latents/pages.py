@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .captions import listed
 from .models.catalog import list_models
 from .provenance import provenance
 from .resources import DATA
@@ -34,11 +35,10 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "hero": hero(architectures()),
         "headlines": headlines(results),
         "headlines_full": headlines(REFERENCE),
-        "findings": findings_table(results),
+        "findings": findings(results),
         "models": models_table(),
         "datasets": datasets_table(),
-        "results_here": matrix_tables(results),
-        "results_full": matrix_tables(REFERENCE),
+        "tables": downloads({"this build": results, "full scale": REFERENCE}),
         "results_published": published_tables(),
         "cumulant_steps": cumulant_steps({"this build": results, "full scale": REFERENCE}),
         "benchmarks": benchmark_tables(DATA / "reference-results" / "benchmarks.json"),
@@ -113,18 +113,25 @@ def headlines(results: Path) -> str:
     return "\n".join(rows) or "*No chapter of this build has one.*"
 
 
-def findings_table(results: Path) -> str:
-    """One row per finding, with a link to the notebook that found it."""
-    rows = [
-        {
-            "question": finding["question"],
-            "what this build found": finding["finding"],
-            "notebook": f"[{file.stem[:2]}](../notebooks/{file.stem}.ipynb)",
-        }
+def findings(results: Path) -> str:
+    """What each notebook found, under a link to it."""
+    return "\n\n".join(
+        f"**[](../notebooks/{file.stem}.ipynb)**\n\n"
+        + listed(json.loads(file.read_text(encoding="utf-8"))["findings"])
         for file in sorted(results.glob("*.json"))
-        for finding in json.loads(file.read_text(encoding="utf-8"))["findings"]
+    )
+
+
+def downloads(folders: Mapping[str, Path]) -> str:
+    """The result tables of some folders beside the pages, a row per notebook."""
+    rows = [
+        {"notebook": file.name.split("-")[0], "run": run, "file": f"{{download}}`{name} <{path}>`"}
+        for run, folder in folders.items()
+        for file in sorted(folder.glob("*.csv"))
+        for name, path in [(file.stem.split("-")[1], f"../{file.parent.name}/{file.name}")]
     ]
-    return markdown(pd.DataFrame(rows))
+    table = pd.DataFrame(rows).pivot_table("file", "notebook", "run", ", ".join, sort=False)
+    return markdown(table, index=True)
 
 
 def models_table() -> str:
@@ -165,15 +172,6 @@ def datasets_table() -> str:
 def citation(key: str | None) -> str | None:
     """A citation in MyST."""
     return f"{{cite}}`{key}`" if key else None
-
-
-def matrix_tables(folder: Path) -> str:
-    """Heat-map tables of notebook 03 found in a folder of results."""
-    file = folder / "03_comparison-errors.csv"
-    if not file.is_file():
-        return "*No such table in this build.*"
-    table = pd.read_csv(file).query("split == 'structure' and kind == 'all'")
-    return square_tables(table, "{2}, {1}, `{0}`", ["dataset", "layer", "metric"])
 
 
 def published_tables() -> str:
