@@ -168,7 +168,7 @@ def show(figure: Figure, seen: str, reading: str = "") -> None:
         for a in figure.axes
         if a.get_xlabel() and a.get_ylabel()
     ]
-    alt = escape(" ".join(f"{'; '.join(named)}. {seen}".split()))
+    alt = escape(" ".join(". ".join(filter(None, ["; ".join(named), seen])).split()))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     picture = base64.b64encode(buffer.getvalue()).decode()
