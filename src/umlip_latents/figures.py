@@ -101,7 +101,7 @@ def error_heat_maps(
     Parameters
     ----------
     matrices
-        Title to square matrix.
+        Title to matrix; a cell without a number stays empty.
     marked
         Title to booleans: entries that do not beat their own baseline get an asterisk.
     n_models
@@ -114,9 +114,9 @@ def error_heat_maps(
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['0.00', '1.20*', '0.40', '0.00']
     """
-    n = max(len(m) for m in matrices.values())
+    n, n_targets = np.max([m.shape for m in matrices.values()], axis=0)
     readable = n <= 16
-    width, height = (3.0 + 0.62 * n, 1.8 + 0.55 * n) if readable else (11, 9.5)
+    width, height = (3.0 + 0.62 * n_targets, 1.8 + 0.55 * n) if readable else (11, 9.5)
     columns = 1 if n > 4 else len(matrices)
     rows = len(matrices) // columns
     figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows))
@@ -137,13 +137,14 @@ def error_heat_maps(
             cmap=colours,
             annot=matrix.map("{:.2f}".format) + text if readable else text,
             fmt="",
-            annot_kws={"size": 8},
+            annot_kws={"size": 8 if n > 10 else 10},
             square=True,
             cbar_kws=bar,
             xticklabels=True,
             yticklabels=True,
         )
         axis.set(title=title, xlabel="\n".join(["target", *notes]), ylabel="source")
+        axis.grid(visible=False)
         axis.tick_params(axis="x", rotation=90)
         axis.tick_params(axis="y", rotation=0)
         if n_models and n_models < len(matrix):
