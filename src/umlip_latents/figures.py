@@ -83,7 +83,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     try:
         with plt.rc_context({"svg.fonttype": "none"}), written_whole(path) as temporary:
-            figure.savefig(temporary)
+            figure.savefig(temporary, bbox_inches="tight")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be written ({error}).") from None
 
