@@ -86,7 +86,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     try:
         with plt.rc_context({"svg.fonttype": "none"}), written_whole(path) as temporary:
-            figure.savefig(temporary)
+            figure.savefig(temporary, bbox_inches="tight")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be written ({error}).") from None
 
@@ -167,7 +167,8 @@ def grouped_bars(
     table
         In long form.
     x, y, hue
-        Its columns: label, height, and what is coloured.
+        Its columns: label and height, or length and label for bars that lie, as many or long
+        labels need; and what is coloured.
     xlabel, ylabel
         Of the axes.
 
@@ -178,9 +179,12 @@ def grouped_bars(
     >>> [float(bar.get_height()) for bar in figure.axes[0].patches]
     [0.4, 0.9]
     """
-    _, axis = plt.subplots(figsize=(7.5, 4))
+    lying = pd.api.types.is_numeric_dtype(table[x])
+    height = 1.2 + 0.35 * table[y].nunique() if lying else 4
+    _, axis = plt.subplots(figsize=(7.5, height))
     sns.barplot(table, x=x, y=y, hue=hue, ax=axis)
-    plt.setp(axis.get_xticklabels(), rotation=25, ha="right", rotation_mode="anchor")
+    if not lying:
+        plt.setp(axis.get_xticklabels(), rotation=25, ha="right", rotation_mode="anchor")
     return labelled(axis, xlabel=xlabel, ylabel=ylabel)
 
 
