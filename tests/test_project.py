@@ -3,18 +3,31 @@
 import json
 import re
 import runpy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import urlopen
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from umlip_latents.book import execute, load_profile
+from umlip_latents.book import (
+    build_chapter,
+    execute,
+    load_profile,
+    seen_from_notebooks,
+    serve,
+    write_settings,
+)
 from umlip_latents.pages import (
+    ELEMENT,
+    architectures,
     benchmark_tables,
     cumulant_steps,
     headlines,
+    hero,
     markdown,
     published_tables,
     square_tables,
@@ -71,12 +84,77 @@ def test_headlines_stand_on_the_front_page_with_their_chapter(tmp_path):
     ]
 
 
+def test_the_front_figure_says_how_often_the_bare_element_is_better():
+    matrix = architectures()
+    assert 0 < matrix.loc[ELEMENT].min() < matrix.loc[ELEMENT].max() < 1
+    families = list(matrix.columns)
+    assert len(families) >= 5
+    element = (matrix.index == ELEMENT)[:, None]
+    better, worse = (
+        pd.DataFrame(np.where(element, matrix, value), matrix.index, matrix.columns)
+        for value in (0.01, 2)
+    )
+    n = len(families) * (len(families) - 1)
+    assert f"In {n} of {n} cases" in hero(worse)
+    assert f"In 0 of {n} cases" in hero(better)
+
+
 def test_a_failed_cell_is_named_in_one_sentence(tmp_path):
     cells = [nbformat.v4.new_code_cell(code) for code in ("x = 1", "raise ValueError('no\\nluck')")]
     metadata = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "a.ipynb")
+    (tmp_path / "notebooks").mkdir()
     with pytest.raises(InputError, match=r"a\.ipynb: cell \[2\] stops with ValueError \(no luck\)"):
-        execute(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {"a": {}}, ROOT / "_build")
+        execute(tmp_path / "a.ipynb", tmp_path, {})
+
+
+def test_a_chapter_takes_only_parameters_that_it_has(tmp_path):
+    with pytest.raises(InputError, match="0: not the start of one notebook's name"):
+        build_chapter("0", {}, tmp_path)
+    with pytest.raises(InputError, match=r"modls: no parameter of 03_comparison.ipynb \(dataset"):
+        build_chapter("03", {"modls": ["chgnet-0.3.0"]}, tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_files_among_the_parameters_are_those_of_the_present_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("")
+    given = ["mine.py:Model", "chgnet-0.3.0", 3]
+    found = seen_from_notebooks(given)
+    assert found[1:] == given[1:]
+    file, _, name = found[0].rpartition(":")
+    assert (ROOT / "notebooks" / file).resolve() == tmp_path / "mine.py"
+    assert name == "Model"
+
+
+def test_pages_know_the_repository_where_the_build_does(tmp_path, monkeypatch):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    write_settings(tmp_path, {}, {})
+    plain = yaml.safe_load((tmp_path / "_config.yml").read_text())
+    assert not {"repository", "launch_buttons"} & {*plain}
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/a-book")
+    write_settings(tmp_path, {}, {"a": "b"})
+    known = yaml.safe_load((tmp_path / "_config.yml").read_text())
+    assert known["repository"]["url"].endswith("/someone/a-book")
+    assert known["html"]["use_repository_button"]
+    assert {"binderhub_url", "colab_url"} == {*known["launch_buttons"]}
+    assert known["sphinx"]["config"]["myst_substitutions"] == {"a": "b"}
+
+
+def test_pages_are_served_to_this_machine(tmp_path, monkeypatch, capsys):
+    (tmp_path / "page.html").write_text("here")
+    answered = []
+
+    def answer_once(server):
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(urlopen, capsys.readouterr().out.split()[0])
+            server.handle_request()
+            answered.append(asked.result().read())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("http.server.ThreadingHTTPServer.serve_forever", answer_once)
+    serve(tmp_path / "page.html", tmp_path)
+    assert answered == [b"here"]
 
 
 def test_tables_of_the_pages():

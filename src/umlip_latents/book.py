@@ -1,18 +1,23 @@
 """Execute the notebooks with a profile's parameters, fill the pages, build the HTML."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import papermill
 import yaml
 
-from .pages import substitutions
+from .figures import error_heat_maps, save_figure, use_style
+from .pages import architectures, substitutions
 from .resources import OFFLINE, PACKAGE, InputError, fetch, registry
-from .results import write_text
+from .results import REFERENCE, write_text
 
 ROOT = PACKAGE.parents[1]
 
@@ -48,19 +53,93 @@ def build(profile: str, output: Path) -> Path:
         Unknown profile, a notebook that stops with an error, or a page that cannot be built.
     """
     parameters = load_profile(profile)
-    output = output.resolve()
-    source = output / "source"
-    shutil.rmtree(source, ignore_errors=True)
-    shutil.rmtree(output / "results", ignore_errors=True)
-    (source / "notebooks").mkdir(parents=True)
+    source = emptied(output)
     os.environ["UMLIP_LATENTS_PROFILE"] = profile
     fetch_checkpoints()
+    folders = {"store": output / "features", "results": output / "results"}
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if notebook.stem in parameters:
-            execute(notebook, source / "notebooks" / notebook.name, parameters, output)
+            execute(notebook, source, folders | parameters[notebook.stem])
+    copy_pages(source)
+    matrix = architectures()
+    use_style()
+    for folder in (output / "results", REFERENCE):
+        shutil.copytree(folder, source / folder.name)
+    figure = error_heat_maps({"": matrix}, n_models=matrix.shape[1])
+    save_figure(figure, source / "book" / "images" / "architectures.png")
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    for part in toc["parts"]:  # without the notebooks that this profile does not run
+        part["chapters"] = [c for c in part["chapters"] if [*source.glob(f"{c['file']}.*")]]
+    toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    write_settings(source, toc, substitutions(profile, output / "results"))
+    return build_html(source, output, "--warningiserror") / "index.html"
+
+
+def build_chapter(number: str, settings: Mapping[str, Any], output: Path) -> Path:
+    """Execute one notebook with parameters of one's own and build its page.
+
+    Parameters
+    ----------
+    number
+        How its name starts, such as ``03``.
+    settings
+        Its parameters. Files among them are taken from the present folder.
+    output
+        Folder for ``html``, ``results`` and ``source``; features are kept in the book's own store.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    InputError
+        No such notebook or parameter, or it stops with an error.
+    """
+    notebooks = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+    chosen = [path for name, path in notebooks.items() if name.startswith(number)]
+    if len(chosen) != 1:
+        raise InputError(
+            f"{number}: not the start of one notebook's name ({', '.join(notebooks)})."
+        )
+    known = papermill.inspect_notebook(str(chosen[0]))
+    if unknown := [name for name in settings if name not in known]:
+        said = f"{', '.join(unknown)}: no parameter of {chosen[0].name} ({', '.join(known)})."
+        raise InputError(said)
+    folders = {"store": ROOT / "_build" / "features", "results": output / "results"}
+    settings = {name: seen_from_notebooks(value) for name, value in settings.items()}
+    os.environ["UMLIP_LATENTS_PROFILE"] = "own"
+    source = emptied(output)
+    execute(chosen[0], source, {n: p for n, p in folders.items() if n in known} | settings)
+    copy_pages(source)
+    pages = [{"file": f"book/{name}"} for name in ("reading_errors", "glossary")]
+    root = f"notebooks/{chosen[0].stem}"
+    write_settings(source, {"format": "jb-book", "root": root, "chapters": pages}, {})
+    return build_html(source, output) / f"{root}.html"
+
+
+def copy_pages(source: Path) -> None:
+    """The pages that are no notebooks, and what they need."""
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("profiles"))
-    write_settings(source, substitutions(profile, output / "results"))
-    return build_html(source, output)
+
+
+def emptied(output: Path) -> Path:
+    """The folder ``source`` of an output folder, without the results of an earlier build."""
+    for name in ("source", "results"):
+        shutil.rmtree(output / name, ignore_errors=True)
+    (output / "source" / "notebooks").mkdir(parents=True)
+    return output / "source"
+
+
+def seen_from_notebooks(value: Any) -> Any:
+    """A parameter; a file of the present folder, or its ``FILE.py:CLASS``, from the notebooks'."""
+    if isinstance(value, list):
+        return [seen_from_notebooks(part) for part in value]
+    file, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if file and Path(file).is_file():
+        return os.path.relpath(file, ROOT / "notebooks") + colon + name
+    return value
 
 
 def fetch_checkpoints() -> None:
@@ -76,22 +155,23 @@ def fetch_checkpoints() -> None:
                 except InputError as error:
                     print(error, file=sys.stderr)
                     os.environ[OFFLINE] = "1"
+                    return
 
 
-def execute(notebook: Path, target: Path, parameters: dict[str, dict], output: Path) -> None:
-    """Run one notebook by papermill from its own folder."""
+def execute(notebook: Path, source: Path, parameters: Mapping[str, Any]) -> None:
+    """Run one notebook by papermill from its own folder, into the folder of executed ones."""
     # relative, so that a page does not tell where it was built
-    folders = {
-        name: os.path.relpath(output / folder, notebook.parent)
-        for name, folder in {"store": "features", "results": "results"}.items()
-        if output != ROOT / "_build"
+    told = {
+        name: os.path.relpath(value, notebook.parent) if isinstance(value, Path) else value
+        for name, value in parameters.items()
     }
+    target = source / "notebooks" / notebook.name
     print(f"executing {notebook.name}", flush=True)
     try:
         papermill.execute_notebook(
             notebook,
             target,
-            parameters={**folders, **parameters[notebook.stem]},
+            parameters=told,
             cwd=notebook.parent,
             kernel_name="python3",
             progress_bar=sys.stderr.isatty(),
@@ -102,23 +182,31 @@ def execute(notebook: Path, target: Path, parameters: dict[str, dict], output: P
         raise InputError(f"{where} stops with {cause}, see {target}.") from None
 
 
-def write_settings(source: Path, values: Mapping[str, str]) -> None:
-    """The configuration with the values that the pages quote, and the contents that are there."""
+def write_settings(source: Path, toc: Mapping[str, Any], values: Mapping[str, str]) -> None:
+    """The contents, and the configuration with the values that the pages quote.
+
+    Where the build knows its repository, as on GitHub, each page gets buttons that lead there and
+    that run its notebook on Binder and Colab.
+    """
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config["sphinx"]["config"]["myst_substitutions"] = dict(values)
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    for part in toc["parts"]:  # without the notebooks that this profile does not run
-        part["chapters"] = [c for c in part["chapters"] if [*source.glob(f"{c['file']}.*")]]
-    toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    if repository := os.environ.get("GITHUB_REPOSITORY"):
+        branch = os.environ.get("GITHUB_REF_NAME", "main")
+        config["repository"] = {"url": f"https://github.com/{repository}", "branch": branch}
+        config["html"]["use_repository_button"] = True
+        config["launch_buttons"] = {
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        }
     for name, content in (("_config.yml", config), ("_toc.yml", toc)):
         write_text(source / name, yaml.safe_dump(content, sort_keys=False))
 
 
-def build_html(source: Path, output: Path) -> Path:
-    """Call jupyter-book and move the finished pages into place."""
+def build_html(source: Path, output: Path, *options: str) -> Path:
+    """Call jupyter-book and move the finished pages into place; returns their folder."""
     start = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", start, "build", str(source), "--all"]
-    command += ["--path-output", str(source), "--keep-going", "--warningiserror"]
+    command += ["--path-output", str(source), "--keep-going", *options]
     log = subprocess.run(command, capture_output=True, text=True)
     write_text(output / "jupyter-book.log", log.stdout + log.stderr)
     if log.returncode:
@@ -127,4 +215,14 @@ def build_html(source: Path, output: Path) -> Path:
     html = output / "html"
     shutil.rmtree(html, ignore_errors=True)
     (source / "_build" / "html").rename(html)
-    return html / "index.html"
+    return html
+
+
+def serve(page: Path, folder: Path) -> None:
+    """Show a folder of pages on this machine alone, until interrupted."""
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        address = f"http://127.0.0.1:{server.server_port}/{page.relative_to(folder).as_posix()}"
+        print(f"{address} (until Ctrl-C)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
 
-from .comparison import Estimate
+from .comparison import Comparison, Estimate
 from .features import Features, common_structures
 from .results import REFERENCE
 
@@ -76,9 +82,7 @@ def full_scale(notebook: str, missing: Mapping[str, str]) -> str:
         return ""
     content = json.loads(file.read_text(encoding="utf-8"))
     made = f"profile {content['profile']}, commit {content['provenance']['commit']}"
-    words = (
-        f"This build lacks {', '.join(missing)}. **At full scale**, with them, was found ({made})"
-    )
+    words = f"This build lacks {', '.join(missing)}. **At full scale** was found ({made})"
     return f"{words}:\n\n{listed(content['findings'])}"
 
 
@@ -134,3 +138,123 @@ def estimates(values: Mapping[str, Estimate]) -> str:
     'A to B 0.50 [0.41, 0.62], B to A 0.70'
     """
     return ", ".join(f"{name} {value}" for name, value in values.items() if value.value >= 0)
+
+
+def show(figure: Figure, seen: str, reading: str = "") -> None:
+    """Display a figure, what is seen in it, and how to read it.
+
+    The alternative text, for those who hear the page, is made of the titles and the labels of the
+    axes and of what is seen.
+
+    Parameters
+    ----------
+    figure
+        Any.
+    seen
+        A sentence, from the numbers that the figure shows.
+    reading
+        Further sentences: what the axes, colours and lines mean, which baseline to look at.
+
+    Examples
+    --------
+    >>> from umlip_latents.figures import labelled
+    >>> from matplotlib.pyplot import subplots
+    >>> figure = labelled(subplots()[1], xlabel="order", ylabel="GFRE")
+    >>> show(figure, "The error falls from 0.6 to 0.3.")
+    <IPython.core.display.HTML object>
+    """
+    named = []
+    for axis in figure.axes:
+        labels = " against ".join(filter(None, (axis.get_ylabel(), axis.get_xlabel())))
+        if axis.get_xlabel():
+            named.append(": ".join(filter(None, (axis.get_title(), labels))))
+    alt = escape(" ".join(". ".join(filter(None, ["; ".join(named), seen])).split()))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    display(
+        HTML(
+            f'<figure class="result"><img alt="{alt}" src="data:image/png;base64,{picture}">'
+            f"<figcaption><strong>{escape(seen)}</strong> {escape(reading)}</figcaption></figure>"
+        )
+    )
+
+
+def between_models(found: Comparison, metric: str = "gfre") -> str:
+    """What a heat map shows: the errors between models, and those of the bare element beside them.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from umlip_latents import compare, features_by_name
+    >>> cells = [bulk("NaCl", "rocksalt", a=a) * (1, 1, 2) for a in (5.4, 5.5, 5.6, 5.7, 5.8, 5.9)]
+    >>> names = ["chgnet-0.2.0", "chgnet-0.3.0", "element"]
+    >>> features, _ = features_by_name(cells, names, progress=False)
+    >>> between_models(compare(features, baselines=["element"])).split("; ")[1]
+    'the bare element leaves 0.04 [0.04, 0.04], so another model is the better source.'
+    """
+    models = found.models
+    pairs = [*permutations(models, 2)]
+    kind = f"{'within-element ' if found.within_element else ''}{metric.upper()}"
+    if not pairs:
+        return f"There is one model, {models[0]}, and its baselines."
+    errors = {f"{s} to {t}": found.over([(s, t)], metric).value for s, t in pairs}
+    text = f"The {len(models)} models rebuild each other with a mean {kind} of "
+    text += f"{found.over(pairs, metric)}, from {span(errors)}"
+    if "element" in found.baselines:
+        element = [("element", target) for _, target in pairs]
+        word = verdict(
+            found.ratio(pairs, element, metric),
+            "another model is the worse source",
+            "another model is the better source",
+            "another model cannot be told from it as a source",
+        )
+        text += f"; the bare element leaves {found.over(element, metric)}, so {word}"
+    return f"{text}."
+
+
+def sorted_out(ratios: Mapping[str, Estimate], larger: str, smaller: str, same: str) -> str:
+    """Ratios by what can be said of them: above 1, below 1, or not to be told from it.
+
+    Examples
+    --------
+    >>> ratios = {"data": Estimate(1.4, 1.2, 1.7), "loss": Estimate(0.8, 0.6, 1.1)}
+    >>> sorted_out(ratios, "more", "less", "not to be told apart")
+    'more: data 1.40 [1.20, 1.70]; not to be told apart: loss 0.80 [0.60, 1.10]'
+    """
+    said: dict[str, list[str]] = {word: [] for word in (larger, smaller, same)}
+    for what, ratio in ratios.items():
+        said[verdict(ratio, larger, smaller, same)].append(f"{what} {ratio}")
+    return "; ".join(f"{word}: {', '.join(those)}" for word, those in said.items() if those)
+
+
+def trend(table: pd.DataFrame, x: str, y: str, hue: str) -> str:
+    """How lines go from their first to their last point: which rise, which fall, by how much.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"n": [1, 2] * 2, "error": [0.5, 0.4, 0.2, 0.6], "model": [*"aabb"]})
+    >>> trend(table, "n", "error", "model")
+    'rises for b (0.20 to 0.60) and falls for a (0.50 to 0.40)'
+    """
+    said: dict[str, list[str]] = {"rises": [], "falls": [], "does not change": []}
+    for name, part in table.groupby(hue, sort=False):
+        ends = part.groupby(x)[y].mean().iloc[[0, -1]].round(2)
+        way = "rises" if ends.is_monotonic_increasing else "falls"
+        word = way if ends.nunique() > 1 else "does not change"
+        said[word].append(f"{name} ({ends.iloc[0]:.2f} to {ends.iloc[-1]:.2f})")
+    parts = [f"{word} for {', '.join(those)}" for word, those in said.items() if those]
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
+def above_line(x: pd.Series, y: pd.Series) -> str:
+    """How many of some points lie above the line of equality, and by which factor at the median.
+
+    Examples
+    --------
+    >>> above_line(pd.Series([0.2, 0.5, 0.4]), pd.Series([0.4, 0.6, 0.3]))
+    '2 of 3 above the line, at the median 1.20 times as large'
+    """
+    n_above = int((y.to_numpy() > x.to_numpy()).sum())
+    ratio = np.median(y.to_numpy() / x.to_numpy())
+    return f"{n_above} of {len(x)} above the line, at the median {ratio:.2f} times as large"

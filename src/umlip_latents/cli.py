@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import pandas as pd
+import yaml
 from tabulate import tabulate
 
 from . import environments as pythons
@@ -31,6 +32,7 @@ METRIC_HELP = "Error of a global or of local maps; repeat for both."
 MODEL_HELP = "A name, a checkpoint file, or a class of your own, FILE.py:CLASS, whose code is run"
 LAYER_HELP = "backbone, last, or another that the model has, such as interaction-1."
 STORE_HELP = "Folder to keep features in and resume from."
+PARAMETER_HELP = "A parameter of --only, in YAML: every=1, models='[chgnet-0.3.0]'; repeatable."
 TRUST_HELP = "Allow a pickled checkpoint, or one for which no SHA-256 is published."
 
 
@@ -235,14 +237,35 @@ def train(recipe: Path, output: Path) -> None:
     click.echo(json.dumps(train_recipe(recipe, output)["held_out_errors"]))
 
 
+def parsed(context: click.Context, option: click.Option, texts: Sequence[str]) -> dict[str, Any]:
+    """Names and values of ``NAME=VALUE``."""
+    try:
+        return {name: yaml.safe_load(value) for name, value in (t.split("=", 1) for t in texts)}
+    except (ValueError, yaml.YAMLError):
+        raise click.BadParameter("give NAME=VALUE, with the value in YAML.") from None
+
+
 @cli.command()
 @click.option("--profile", default="default", help="quick, default or full.")
-@click.option("--output", type=PATH, default="_build", help="Folder to build in.")
-def book(profile: str, output: Path) -> None:
+@click.option("--only", metavar="NN", help="One notebook, such as 03, and its page alone.")
+@click.option(
+    *("-p", "settings"), multiple=True, metavar="NAME=VALUE", callback=parsed, help=PARAMETER_HELP
+)
+@click.option("--output", type=PATH, help="Folder to build in: _build, or _build/own for --only.")
+@click.option("--serve", is_flag=True, help="Show the pages on this machine until Ctrl-C.")
+def book(
+    profile: str, only: str | None, settings: dict[str, Any], output: Path | None, serve: bool
+) -> None:
     """Execute the notebooks and build the book."""
-    from .book import build
+    from . import book
 
-    click.echo(build(profile, output))
+    if settings and not only:
+        raise click.UsageError("-p needs --only, the notebook whose parameters these are.")
+    output = (output or Path("_build", "own" if only else "")).resolve()
+    page = book.build_chapter(only, settings, output) if only else book.build(profile, output)
+    click.echo(page)
+    if serve:
+        book.serve(page, output / "html")
 
 
 if __name__ == "__main__":

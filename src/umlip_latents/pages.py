@@ -4,13 +4,17 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from .captions import listed
 from .models.catalog import list_models
 from .provenance import provenance
 from .resources import DATA
 from .results import PUBLISHED, REFERENCE
 from .structures import list_datasets
+
+ELEMENT = "the bare element"
 
 
 def substitutions(profile: str, results: Path) -> dict[str, str]:
@@ -28,14 +32,13 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "profile": profile,
         "commit": made["commit"],
         "versions": ", ".join(f"{name} {number}" for name, number in made["versions"].items()),
+        "hero": hero(architectures()),
         "headlines": headlines(results),
         "headlines_full": headlines(REFERENCE),
-        "findings": findings_table(results),
-        "models": markdown(models_table()),
+        "findings": findings(results),
         **by_use("models", models_table(), results, REFERENCE),
         **by_use("datasets", datasets_table(), results, REFERENCE),
-        "results_here": matrix_tables(results),
-        "results_full": matrix_tables(REFERENCE),
+        "tables": downloads({"this build": results, "full scale": REFERENCE}),
         "results_published": published_tables(),
         "cumulant_steps": cumulant_steps({"this build": results, "full scale": REFERENCE}),
         "benchmarks": benchmark_tables(DATA / "reference-results" / "benchmarks.json"),
@@ -57,6 +60,49 @@ def markdown(table: pd.DataFrame, *, index: bool = False) -> str:
     return texts.to_markdown(index=index, disable_numparse=True)
 
 
+def architectures() -> pd.DataFrame:
+    """Mean backbone GFRE from each architecture, and each baseline, to each one, at full scale.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Row = source, column = target: families, and below them ``its untrained twin``, and the
+        baselines that are no network. NaN where there is one network of a family alone.
+    """
+    part = pd.read_csv(REFERENCE / "03_comparison-errors.csv").query(
+        "split == 'structure' and kind == 'all' and metric == 'gfre' and layer == 'backbone'"
+    )
+    catalogue = list_models()
+    family = {name: entry["family"] for name, entry in catalogue.items()}
+    trained = {n: family[n] for n, entry in catalogue.items() if entry["training_data"] != "none"}
+    part = part.assign(target=part["target"].map(trained), row=part["source"].map(trained))
+    own = part["source"].map(family) == part["target"]
+    part.loc[own & part["row"].isna(), "row"] = "its untrained twin"
+    plain = ~part["source"].map(family).isin({*trained.values()})
+    part["row"] = part["row"].fillna(part["source"].where(plain))
+    part = part.replace({"row": {"element": ELEMENT, "soap": "the descriptor SOAP"}})
+    matrix = part.dropna(subset=["row", "target"]).pivot_table("error", "row", "target", sort=False)
+    return matrix.reindex([*matrix.columns, *matrix.index.difference(matrix.columns)[::-1]])
+
+
+def hero(matrix: pd.DataFrame) -> str:
+    """What the figure of `architectures` shows.
+
+    Examples
+    --------
+    >>> table = [[None, 0.6], [0.4, None], [0.5, 0.5]]
+    >>> hero(pd.DataFrame(table, ["A", "B", ELEMENT], ["A", "B"]))[:48]
+    'In 1 of 2 cases a network rebuilds one of anothe'
+    """
+    own = np.eye(matrix.shape[1], dtype=bool)
+    between = matrix.loc[matrix.columns].where(~own).astype(float)
+    n_worse = (between > matrix.loc[ELEMENT]).sum(axis=None)
+    return (
+        f"In {n_worse} of {between.count().sum()} cases a network rebuilds one of another "
+        f"architecture worse than {ELEMENT} does."
+    )
+
+
 def headlines(results: Path) -> str:
     """The sentences that chapters have for the front page, each with a link to its chapter."""
     rows = [
@@ -67,18 +113,25 @@ def headlines(results: Path) -> str:
     return "\n".join(rows) or "*No chapter of this build has one.*"
 
 
-def findings_table(results: Path) -> str:
-    """One row per finding, with a link to the notebook that found it."""
-    rows = [
-        {
-            "question": finding["question"],
-            "what this build found": finding["finding"],
-            "notebook": f"[{file.stem[:2]}](../notebooks/{file.stem}.ipynb)",
-        }
+def findings(results: Path) -> str:
+    """What each notebook found, under a link to it."""
+    return "\n\n".join(
+        f"**[](../notebooks/{file.stem}.ipynb)**\n\n"
+        + listed(json.loads(file.read_text(encoding="utf-8"))["findings"])
         for file in sorted(results.glob("*.json"))
-        for finding in json.loads(file.read_text(encoding="utf-8"))["findings"]
+    )
+
+
+def downloads(folders: Mapping[str, Path]) -> str:
+    """The result tables of some folders beside the pages, a row per notebook."""
+    rows = [
+        {"notebook": file.name.split("-")[0], "run": run, "file": f"{{download}}`{name} <{path}>`"}
+        for run, folder in folders.items()
+        for file in sorted(folder.glob("*.csv"))
+        for name, path in [(file.stem.split("-")[1], f"../{file.parent.name}/{file.name}")]
     ]
-    return markdown(pd.DataFrame(rows))
+    table = pd.DataFrame(rows).pivot_table("file", "notebook", "run", ", ".join, sort=False)
+    return markdown(table, index=True)
 
 
 def by_use(what: str, table: pd.DataFrame, *folders: Path) -> dict[str, str]:
@@ -135,15 +188,6 @@ def datasets_table() -> pd.DataFrame:
 def citation(key: str | None) -> str | None:
     """A citation in MyST."""
     return f"{{cite}}`{key}`" if key else None
-
-
-def matrix_tables(folder: Path) -> str:
-    """Heat-map tables of notebook 03 found in a folder of results."""
-    file = folder / "03_comparison-errors.csv"
-    if not file.is_file():
-        return "*No such table in this build.*"
-    table = pd.read_csv(file).query("split == 'structure' and kind == 'all'")
-    return square_tables(table, "{2}, {1}, `{0}`", ["dataset", "layer", "metric"])
 
 
 def published_tables() -> str:

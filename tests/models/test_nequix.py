@@ -5,11 +5,9 @@ from functools import cache
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
 
-from umlip_latents import list_models, load_model
+from umlip_latents import list_models
 from umlip_latents.models.base import LAYERS, MATERIALS_ELEMENTS
-from umlip_latents.resources import InputError
 
 from . import checks
 from .checks import deviation, latents, specimens
@@ -34,14 +32,7 @@ SMALL = {
     "avg_n_neighbors": 30.0,
     "layer_norm": True,
 }
-# in angstrom, PBE: Haas, Tran and Blaha, Phys. Rev. B 79, 085104 (2009)
-LITERATURE = {
-    "NaCl": ("rocksalt", 5.70),
-    "Si": ("diamond", 5.47),
-    "Cu": ("fcc", 3.63),
-    "MgO": ("rocksalt", 4.26),
-}
-# of the same crystals, measured once by the library's own energies
+# of `checks.CRYSTALS` in angstrom, measured once by the library's own energies
 LATTICE_CONSTANTS = {
     "nequix-mp-1": (5.709, 5.504, 3.627, 4.257),
     "nequix-omat-1": (5.706, 5.437, 3.626, 4.258),
@@ -55,11 +46,8 @@ published = pytest.mark.parametrize("name", LATTICE_CONSTANTS)
 
 @cache
 def checkpoint(name: str) -> NequixModel:
-    """A published model, if its file is at hand or can be fetched."""
-    try:
-        return load_model(name)
-    except InputError as error:
-        pytest.skip(str(error))
+    """A published model."""
+    return checks.at_hand(name)
 
 
 @cache
@@ -148,16 +136,8 @@ def test_the_energy_is_that_of_the_calculator(atoms, tmp_path):
 
 @published
 def test_lattice_constants(name):
-    """Minimum of a cubic through nine energies of primitive cells."""
-    scales = np.linspace(0.95, 1.06, 9)
-    cells = [bulk(x, kind, a=a * scale) for x, (kind, a) in LITERATURE.items() for scale in scales]
-    starts = np.cumsum([0, *map(len, cells[:-1])])
-    curves = np.add.reduceat(energies(checkpoint(name), cells), starts).reshape(-1, 9)
-    minima = []
-    for (_, known), curve in zip(LITERATURE.values(), curves, strict=True):
-        cubic = np.polynomial.Polynomial.fit(known * scales, curve, 3)
-        minima += [x.real for x in cubic.deriv().roots() if cubic.deriv(2)(x.real) > 0]
-    assert minima == pytest.approx(LATTICE_CONSTANTS[name], rel=0.002)
+    model = checkpoint(name)
+    checks.check_lattice_constants(lambda cells: energies(model, cells), LATTICE_CONSTANTS[name])
 
 
 @published
