@@ -2,13 +2,16 @@
 
 import copy
 import re
+from pathlib import Path
 
+import nbformat
 import pytest
 
 from umlip_latents.claims import BADGES, RENEWED, UNTESTED, claims_page, judge
 from umlip_latents.resources import InputError, registry
 from umlip_latents.results import REFERENCE
 
+ROOT = Path(__file__).parents[1]
 CLAIMS = registry("claims")
 TABLE = "source,target,error,low,high\na,b,{0},{1},{2}\nc,b,0.5,0.45,0.55\n"
 CLAIM = {
@@ -49,6 +52,15 @@ def test_a_claim_has_a_reason_for_whatever_the_numbers_say(name):
     reasons = {*BADGES} - {UNTESTED} if "here" in claim else {UNTESTED}
     assert {*claim["why"]} == reasons
     assert len({*claim["why"].values()}) == len(reasons)
+
+
+def test_the_chapters_have_the_headings_that_claims_point_to():
+    text = " ".join(claim["counterpart"] for claim in CLAIMS.values())
+    named = {*re.findall(r"notebooks/(\w+)\.ipynb\), \*(.+?)\*", text)}
+    assert len(named) > 15
+    for name, heading in named:
+        cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+        assert any(f"## {heading}" in cell.source.splitlines() for cell in cells), (name, heading)
 
 
 @pytest.mark.parametrize(
