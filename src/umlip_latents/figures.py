@@ -37,7 +37,14 @@ def use_style() -> None:
 
 
 def finished(figure: Figure) -> Figure:
-    """Take a figure off pyplot's list, or a notebook would show it a second time."""
+    """Take a figure off pyplot's list, or a notebook would show it a second time.
+
+    Examples
+    --------
+    >>> figure = finished(plt.figure())
+    >>> plt.get_fignums()
+    []
+    """
     plt.close(figure)
     return figure
 

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 
 from .captions import listed
+from .claims import claims_page
 from .models.catalog import list_models
 from .provenance import provenance
-from .resources import DATA
+from .resources import DATA, registry
 from .results import PUBLISHED, REFERENCE
 from .structures import list_datasets
 
 ELEMENT = "the bare element"
 
 
-def substitutions(profile: str, results: Path) -> dict[str, str]:
+def substitutions(profile: str, results: Path) -> dict[str, str | dict[str, str]]:
     """Markdown for the ``{{ name }}`` places of the pages.
 
     Parameters
@@ -41,6 +42,7 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "tables": downloads({"this build": results, "full scale": REFERENCE}),
         "results_published": published_tables(),
         "cumulant_steps": cumulant_steps({"this build": results, "full scale": REFERENCE}),
+        "claims": claims_page(registry("claims")),
         "benchmarks": benchmark_tables(DATA / "reference-results" / "benchmarks.json"),
     }
 
