@@ -10,6 +10,7 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.writers.html5 import HTML5Translator
 
 
 def mathml(latex: str, display: str) -> str:
@@ -27,9 +28,16 @@ def visit_inline(self, node: nodes.math) -> None:
 
 
 def visit_display(self, node: nodes.math_block) -> None:
-    """A formula on its own line."""
-    self.body.append(f'<div style="text-align: center">{mathml(node.astext(), "block")}</div>')
+    """A formula on its own line; the theme lets this class scroll, also by the keyboard."""
+    formula = mathml(node.astext(), "block")
+    self.body.append(f'<div class="formula pst-scrollable-table-container">{formula}</div>')
     raise nodes.SkipNode
+
+
+def visit_citation(self, node: nodes.citation) -> None:
+    """An entry of the bibliography; the role that docutils gives it is no item of its list."""
+    HTML5Translator.visit_citation(self, node)
+    self.body[-1] = self.body[-1].replace("doc-biblioentry", "listitem")
 
 
 def drop_remote_scripts(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
@@ -42,7 +50,9 @@ def drop_remote_scripts(app: Sphinx, page: str, template: str, context: dict, do
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the renderer under the name ``mathml``, and the filter of scripts."""
+    """Register the renderer under the name ``mathml``, the entries, and the filter of scripts."""
     app.connect("html-page-context", drop_remote_scripts, priority=900)
+    citation = visit_citation, HTML5Translator.depart_citation
+    app.add_node(nodes.citation, override=True, html=citation)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

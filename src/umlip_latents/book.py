@@ -113,7 +113,7 @@ def build_chapter(number: str, settings: Mapping[str, Any], output: Path) -> Pat
     source = emptied(output)
     execute(chosen[0], source, {n: p for n, p in folders.items() if n in known} | settings)
     copy_pages(source)
-    pages = [{"file": "book/reading_errors"}]
+    pages = [{"file": f"book/{name}"} for name in ("reading_errors", "glossary")]
     root = f"notebooks/{chosen[0].stem}"
     write_settings(source, {"format": "jb-book", "root": root, "chapters": pages}, {})
     return build_html(source, output) / f"{root}.html"

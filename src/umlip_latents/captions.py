@@ -163,14 +163,14 @@ def show(figure: Figure, seen: str, reading: str = "") -> None:
     >>> show(figure, "The error falls from 0.6 to 0.3.")
     <IPython.core.display.HTML object>
     """
-    named = [
-        ": ".join(filter(None, (a.get_title(), f"{a.get_ylabel()} against {a.get_xlabel()}")))
-        for a in figure.axes
-        if a.get_xlabel() and a.get_ylabel()
-    ]
+    named = []
+    for axis in figure.axes:
+        labels = " against ".join(filter(None, (axis.get_ylabel(), axis.get_xlabel())))
+        if axis.get_xlabel():
+            named.append(": ".join(filter(None, (axis.get_title(), labels))))
     alt = escape(" ".join(". ".join(filter(None, ["; ".join(named), seen])).split()))
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
     picture = base64.b64encode(buffer.getvalue()).decode()
     display(
         HTML(

@@ -37,23 +37,33 @@ def use_style() -> None:
 
 
 def finished(figure: Figure) -> Figure:
-    """Take a figure off pyplot's list, or a notebook would show it a second time."""
+    """Take a figure off pyplot's list, or a notebook would show it a second time.
+
+    Examples
+    --------
+    >>> figure = finished(plt.figure())
+    >>> plt.get_fignums()
+    []
+    """
     plt.close(figure)
     return figure
 
 
 def labelled(axis: Axes, **labels: str) -> Figure:
-    """A figure whose axis gets its labels, and its legend, if it has one, room beside it."""
+    """A figure whose axis gets its labels, and its legend, if it has one, room above it."""
     axis.set(**labels)
     if axis.get_legend():
-        sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1))
+        look = {"bbox_to_anchor": (0, 1), "ncols": 2, "frameon": False, "title": None}
+        sns.move_legend(axis, "lower left", **look)
     return finished(axis.figure)
 
 
 def plain_numbers(*directions: Axis) -> None:
     """Logarithmic axes with ticks such as 0.5 and 2, not powers of ten alone."""
     for axis in directions:
-        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        low, high = axis.get_view_interval()
+        wide = high > 3 * low
+        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)) if wide else MaxNLocator(5))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(NullLocator())
 
@@ -96,12 +106,12 @@ def error_heat_maps(
 ) -> Figure:
     """Reconstruction errors, one panel per metric: row = source, column = target.
 
-    Errors above 1 are black. Up to 16 names, each cell carries its number.
+    Errors above 1 are black. Up to 16 targets, each cell carries its number.
 
     Parameters
     ----------
     matrices
-        Title to matrix; a cell without a number stays empty.
+        Title to matrix, all of the same names; a cell without a number stays empty.
     marked
         Title to booleans: entries that do not beat their own baseline get an asterisk.
     n_models
@@ -114,10 +124,10 @@ def error_heat_maps(
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['0.00', '1.20*', '0.40', '0.00']
     """
-    n, n_targets = np.max([m.shape for m in matrices.values()], axis=0)
-    readable = n <= 16
-    width, height = (3.0 + 0.62 * n_targets, 1.8 + 0.55 * n) if readable else (11, 9.5)
-    columns = 1 if n > 4 else len(matrices)
+    n_sources, n_targets = next(iter(matrices.values())).shape
+    readable = n_targets <= 16
+    width, height = (3.0 + 0.62 * n_targets, 1.8 + 0.55 * n_sources) if readable else (11, 9.5)
+    columns = 1 if n_targets > 4 else len(matrices)
     rows = len(matrices) // columns
     figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows))
     colours = sns.color_palette("viridis_r", as_cmap=True).with_extremes(over="black")
@@ -137,7 +147,7 @@ def error_heat_maps(
             cmap=colours,
             annot=matrix.map("{:.2f}".format) + text if readable else text,
             fmt="",
-            annot_kws={"size": 8 if n > 10 else 10},
+            annot_kws={"size": 9},
             square=True,
             cbar_kws=bar,
             xticklabels=True,
@@ -149,6 +159,7 @@ def error_heat_maps(
         axis.tick_params(axis="y", rotation=0)
         if n_models and n_models < len(matrix):
             axis.axhline(n_models, color="white", linewidth=3)
+        if n_models and n_models < n_targets:
             axis.axvline(n_models, color="white", linewidth=3)
     return finished(figure)
 
@@ -372,17 +383,20 @@ def effect_intervals(
     """
     table = table.assign(row=table["aspect"].astype(str) + ": " + table["level"])
     place = {row: -i for i, row in enumerate(table["row"].unique())}
-    # the labels leave the axis its room
-    _, axis = plt.subplots(figsize=(6.5 + 0.09 * max(map(len, place)), 1.2 + 0.3 * len(place)))
+    directions = table.groupby("direction", sort=False)
+    n = len(directions)
+    # the labels leave the axis its room, the rows their points
+    width, height = 4.5 + 0.09 * max(map(len, place)), 1.4 + (0.2 + 0.05 * n) * len(place)
+    _, axis = plt.subplots(figsize=(width, height))
     for label, value in guide.items():
         axis.axvline(value, label=label, **GUIDE)
-    directions = table.groupby("direction", sort=False)
-    shifts = np.linspace(0.13, -0.13, len(directions))
+    shifts = min(0.13, 0.35 / n) * np.arange(n - 1, -n, -2)
     for (direction, part), shift, marker in zip(directions, shifts, cycle("osD^"), strict=False):
         reach = np.abs(part[[f"{x}_low", f"{x}_high"]].sub(part[x], axis=0)).T
         look = {"fmt": marker, "markersize": 5, "linewidth": 1.3}
         axis.errorbar(part[x], part["row"].map(place) + shift, xerr=reach, label=direction, **look)
     axis.set_yticks(list(place.values()), list(place))
+    axis.set_ylim(0.5 - len(place), 0.5)
     axis.set_xscale("log")
     plain_numbers(axis.xaxis)
     axis.legend()

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 
 from .captions import listed
+from .claims import claims_page
 from .models.catalog import list_models
 from .provenance import provenance
-from .resources import DATA
+from .resources import DATA, registry
 from .results import PUBLISHED, REFERENCE
 from .structures import list_datasets
 
 ELEMENT = "the bare element"
 
 
-def substitutions(profile: str, results: Path) -> dict[str, str]:
+def substitutions(profile: str, results: Path) -> dict[str, str | dict[str, str]]:
     """Markdown for the ``{{ name }}`` places of the pages.
 
     Parameters
@@ -36,11 +37,12 @@ def substitutions(profile: str, results: Path) -> dict[str, str]:
         "headlines": headlines(results),
         "headlines_full": headlines(REFERENCE),
         "findings": findings(results),
-        "models": models_table(),
-        "datasets": datasets_table(),
+        **by_use("models", models_table(), results, REFERENCE),
+        **by_use("datasets", datasets_table(), results, REFERENCE),
         "tables": downloads({"this build": results, "full scale": REFERENCE}),
         "results_published": published_tables(),
         "cumulant_steps": cumulant_steps({"this build": results, "full scale": REFERENCE}),
+        "claims": claims_page(registry("claims")),
         "benchmarks": benchmark_tables(DATA / "reference-results" / "benchmarks.json"),
     }
 
@@ -134,9 +136,27 @@ def downloads(folders: Mapping[str, Path]) -> str:
     return markdown(table, index=True)
 
 
-def models_table() -> str:
+def by_use(what: str, table: pd.DataFrame, *folders: Path) -> dict[str, str]:
+    """Two tables: the rows whose name stands in a result file, with its chapters, and the others.
+
+    What most chapters name comes first.
+    """
+    chapters: dict[str, set[str]] = {}
+    for file in (file for folder in folders for file in folder.glob("*.csv")):
+        link = f"[{file.name[:2]}](../notebooks/{file.stem.partition('-')[0]}.ipynb)"
+        for word in file.read_text(encoding="utf-8").replace(",", " ").split():
+            chapters.setdefault(f"`{word}`", set()).add(link)
+    named = [", ".join(sorted(chapters.get(name, ()))) for name in table["name"]]
+    table.insert(1, "chapters", named)
+    table = table.sort_values("chapters", key=lambda c: -c.str.len(), kind="stable")
+    used = table["chapters"] > ""
+    rest = table[~used].drop(columns="chapters")
+    return {f"{what}_measured": markdown(table[used]), f"{what}_known": markdown(rest)}
+
+
+def models_table() -> pd.DataFrame:
     """The catalogue, without what installed packages add."""
-    rows = [
+    return pd.DataFrame(
         {
             "name": f"`{name}`",
             "family": entry["family"],
@@ -150,13 +170,12 @@ def models_table() -> str:
         }
         for name, entry in list_models().items()
         if entry["family"] != "plug-in"
-    ]
-    return markdown(pd.DataFrame(rows))
+    )
 
 
-def datasets_table() -> str:
+def datasets_table() -> pd.DataFrame:
     """The registered data sets."""
-    rows = [
+    return pd.DataFrame(
         {
             "name": f"`{name}`",
             "what": entry["description"],
@@ -165,8 +184,7 @@ def datasets_table() -> str:
             "reference": " ".join(map(citation, entry["citation"])),
         }
         for name, entry in list_datasets().items()
-    ]
-    return markdown(pd.DataFrame(rows))
+    )
 
 
 def citation(key: str | None) -> str | None:

@@ -1,21 +1,14 @@
 """The built book: the notebooks run through papermill, the pages are whole and need no web."""
 
-import os
 import re
 import runpy
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import nbformat
-import pytest
-import yaml
 
-from umlip_latents.book import ROOT, build
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+from umlip_latents.book import ROOT
 
 
 class Links(HTMLParser):
@@ -41,22 +34,6 @@ def parsed(page: Path) -> Links:
     found = Links()
     found.feed(page.read_text(encoding="utf-8"))
     return found
-
-
-@pytest.fixture(scope="module")
-def html(tmp_path_factory) -> Path:
-    """The book of the quick profile: from the folder that the caller names, or built here."""
-    if built := os.environ.get("UMLIP_LATENTS_BOOK"):
-        return Path(built).resolve() / "html"
-    return build("quick", tmp_path_factory.mktemp("book")).parent
-
-
-@pytest.fixture(scope="module")
-def pages(html) -> list[Path]:
-    """The pages of the table of contents."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    names = [toc["root"], *(c["file"] for p in toc["parts"] for c in p["chapters"])]
-    return [html / f"{name}.html" for name in names]
 
 
 def test_every_page_is_there(html, pages):
@@ -153,33 +130,3 @@ def test_result_tables_are_written(html):
         "03_comparison-errors.csv",
         "04_fine_tuning-retention.csv",
     } <= names
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_browser_without_network_shows_every_page(html, pages, tmp_path):
-    for page in pages:
-        picture = tmp_path / f"{page.stem}.png"
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        command += ["--disable-background-networking", "--disable-component-update"]
-        command += [
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--disable-sync",
-            "--enable-logging=stderr",
-        ]
-        command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,1600"]
-        command += [f"--screenshot={picture}", page.resolve().as_uri()]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "HOME": str(tmp_path)},
-        )
-        assert picture.stat().st_size > 20_000, page.name
-        failures = ("Uncaught", "ERR_", "Failed to load")
-        complaints = [
-            line
-            for line in done.stderr.splitlines()
-            if "CONSOLE" in line and any(failure in line for failure in failures)
-        ]
-        assert not complaints, complaints

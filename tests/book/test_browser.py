@@ -1,0 +1,210 @@
+"""The book in a browser: every page, light and dark, on a desk and on a phone, without network."""
+
+import re
+import shutil
+from io import BytesIO
+from pathlib import Path
+
+import axe_playwright_python
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from .conftest import PAGES
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+DESK, PHONE = 1280, 390
+ATLAS = "notebooks/11_atlas"
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+# What sticks out of the window, unless a box around it scrolls or hides it.
+TOO_WIDE = """() => {
+  if (document.scrollingElement.scrollWidth <= innerWidth) return [];
+  const boxed = element => element !== document.body &&
+    (getComputedStyle(element).overflowX !== "visible" || boxed(element.parentElement));
+  return [...document.querySelectorAll("body *")]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !boxed(e.parentElement))
+    .map(e => e.outerHTML.slice(0, 150)).slice(0, 3).concat("the page itself");
+}"""
+# Text with the marks of a formula that nobody has typeset, and formulas without extent.
+RAW_FORMULAS = r"""() => {
+  const texts = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (texts.nextNode()) {
+    const { data, parentElement } = texts.currentNode;
+    if (!parentElement.closest("pre, code, script, style") && /\$|\\[a-zA-Z]{2}/.test(data))
+      found.push(data.slice(0, 150));
+  }
+  for (const formula of document.querySelectorAll("math"))
+    if (formula.checkVisibility() && !formula.getBoundingClientRect().width)
+      found.push(formula.textContent);
+  return found;
+}"""
+IMAGES = """() => [...document.images].map(image =>
+  ({ html: image.outerHTML.slice(0, 150), alt: image.alt, drawn: image.naturalWidth > 0 }))"""
+SERIOUS = """async ([part, options]) => (await axe.run(part, options)).violations
+  .filter(rule => ["serious", "critical"].includes(rule.impact))
+  .map(rule => [rule.id, ...rule.nodes.slice(0, 3).map(node => node.html.slice(0, 150))])"""
+# What axe looks at: everything once; in the dark the colours, on a phone what scrolls and the bar.
+AXE_ON = {
+    ("light", DESK): ("html", {}),
+    ("light", PHONE): ("main", {"runOnly": ["scrollable-region-focusable"]}),
+    ("dark", DESK): ("main", {"runOnly": ["color-contrast"]}),
+    ("dark", PHONE): (".bd-header-article", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def browser(html):
+    """Debian's Chromium. The book comes first: papermill wants no other event loop running."""
+    with sync_playwright() as playwright:
+        # pictures of molecules are drawn by WebGL, here without a graphics card
+        arguments = ["--no-sandbox", "--enable-unsafe-swiftshader"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+def offline(browser: Browser, theme: str = "light", width: int = DESK) -> Page:
+    """A tab without network, as a reader with this theme and this window has it."""
+    window = {"width": width, "height": 900}
+    return browser.new_context(color_scheme=theme, viewport=window, offline=True).new_page()
+
+
+@pytest.fixture(scope="module", params=AXE_ON, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+def tab(browser, request):
+    """A tab of one theme and width, with the list of what goes wrong in it."""
+    theme, width = request.param
+    page = offline(browser, theme, width)
+    faults = []
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("requestfailed", lambda asked: faults.append(f"not loaded: {asked.url}"))
+    page.on("request", lambda asked: faults.extend(elsewhere(asked.url)))
+    yield page, faults
+    page.context.close()
+
+
+def elsewhere(url: str) -> list[str]:
+    """The address, if it leads out of the book."""
+    return [] if url.startswith(("file:", "data:", "blob:")) else [f"asks the web for {url}"]
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def visit(tab, html, request):
+    """A page, opened once for all the questions put to it, and what went wrong meanwhile."""
+    page, faults = tab
+    faults.clear()
+    page.goto((html / f"{request.param}.html").as_uri())
+    return page, faults
+
+
+def test_nothing_goes_wrong(visit):
+    _, faults = visit
+    assert not faults
+
+
+def test_no_page_is_wider_than_the_window(visit):
+    page, _ = visit
+    assert page.evaluate(TOO_WIDE) == []
+
+
+def test_formulas_are_typeset(visit):
+    page, _ = visit
+    assert page.evaluate(RAW_FORMULAS) == []
+
+
+def test_every_picture_is_drawn_and_says_what_it_shows(visit):
+    page, _ = visit
+    for image in page.evaluate(IMAGES):
+        assert image["drawn"], image["html"]
+        assert len(image["alt"].split()) > 2, f"no words: {image['html']}"
+        assert not re.search(r"\.(png|svg|jpe?g)$|_images/", image["alt"]), image["html"]
+
+
+def test_axe_finds_nothing_serious(visit, request):
+    page, _ = visit
+    part, options = AXE_ON[request.node.callspec.params["tab"]]
+    page.evaluate(AXE)
+    # axe would load the style sheets once more, which a page of the disk may not
+    assert page.evaluate(SERIOUS, [part, {"preload": False, **options}]) == []
+
+
+def test_the_theme_is_the_readers(browser, html):
+    for theme in ("light", "dark"):
+        page = offline(browser, theme)
+        page.goto((html / "book" / "index.html").as_uri())
+        shown = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", shown)[:3])) > 3 * 128) == (theme == "light")
+
+
+def test_search_finds_a_term(browser, html):
+    # from the disk, where a hit has no summary, since no script may read the other pages
+    page = offline(browser)
+    page.goto((html / "search.html").as_uri() + "?q=cumulant")
+    hits = page.locator("#search-results ul.search a[href*='02_cumulants']")
+    hits.first.wait_for()
+    page.goto((html / "search.html").as_uri() + "?q=phlogiston")
+    page.locator("#search-results", has_text="did not match").wait_for()
+    assert page.locator("#search-results ul.search li").count() == 0
+
+
+def test_a_term_carries_its_definition(browser, html):
+    page = offline(browser)
+    page.goto((html / "book" / "reading_errors.html").as_uri())
+    term = page.locator("a.definition", has_text="within-element").first
+    assert "mean of each element" in term.get_attribute("title")
+    term.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")  # as with the keyboard alone: then the text is shown
+    shown = term.evaluate("link => getComputedStyle(link, '::after').content")
+    assert "mean of each element" in shown
+
+
+@pytest.mark.parametrize(("name", "word"), [("models", "nequix"), ("datasets", "alexandria")])
+def test_a_table_sorts_and_searches(browser, html, name, word):
+    page = offline(browser)
+    page.goto((html / "book" / f"{name}.html").as_uri())
+    table = page.locator(".dt-container").first
+    names = table.locator("tbody td:first-child")
+    table.get_by_role("button", name="name").click()
+    assert names.all_inner_texts() == sorted(names.all_inner_texts(), key=str.lower)
+    every = names.count()
+    table.get_by_role("searchbox").fill(word)
+    assert 0 < names.count() < every
+    assert all(word in row.lower() for row in table.locator("tbody tr").all_inner_texts())
+
+
+def test_a_table_is_whole_without_javascript(browser, html):
+    page = browser.new_context(java_script_enabled=False, offline=True).new_page()
+    page.goto((html / "book" / "models.html").as_uri())
+    assert page.locator("table.sortable tbody tr", has_text="chgnet-0.3.0").first.is_visible()
+
+
+def picture(box: Locator) -> Image.Image:
+    """What a box shows, once it has come to rest."""
+    box.page.wait_for_timeout(500)
+    return Image.open(BytesIO(box.screenshot())).convert("RGB")
+
+
+@pytest.mark.skipif(ATLAS not in PAGES, reason="the book has no atlas")
+@pytest.mark.parametrize("name", ["atlas-atoms", "atlas-structures", "explorer"])
+def test_the_atlas_draws_and_answers_a_click(browser, html, name):
+    page = offline(browser)
+    page.goto((html / f"{ATLAS}.html").as_uri())
+    box = page.locator(f"#{name}")
+    drawing = box.locator("canvas:visible, svg:visible").first
+    drawing.wait_for()
+    drawing.scroll_into_view_if_needed()
+    assert len(picture(drawing).getcolors(maxcolors=1 << 24)) > 16, "it is blank"
+    extent = drawing.bounding_box()
+    for x, y in [(i / 12, j / 12) for i in range(1, 12) for j in range(1, 12)]:
+        drawing.hover(position={"x": x * extent["width"], "y": y * extent["height"]}, force=True)
+        before = picture(box)
+        page.mouse.down()
+        page.mouse.up()
+        if picture(box) != before:
+            return
+    pytest.fail(f"{name}: no click changes it")
