@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from itertools import cycle
-from pathlib import Path
 from textwrap import fill
 from types import MappingProxyType
 
@@ -14,8 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-
-from .resources import InputError, written_whole
 
 # Okabe and Ito's colour-blind safe palette without its black and yellow, which vanish on dark or
 # light pages
@@ -52,8 +49,9 @@ def finished(figure: Figure) -> Figure:
 def labelled(axis: Axes, **labels: str) -> Figure:
     """A figure whose axis gets its labels, and its legend, if it has one, room above it."""
     axis.set(**labels)
-    if axis.get_legend():
-        look = {"bbox_to_anchor": (0, 1), "ncols": 2, "frameon": False, "title": None}
+    if legend := axis.get_legend():
+        short = max(len(text.get_text()) for text in legend.get_texts()) < 30
+        look = {"bbox_to_anchor": (0, 1), "ncols": 1 + short, "frameon": False, "title": None}
         sns.move_legend(axis, "lower left", **look)
     return finished(axis.figure)
 
@@ -62,40 +60,10 @@ def plain_numbers(*directions: Axis) -> None:
     """Logarithmic axes with ticks such as 0.5 and 2, not powers of ten alone."""
     for axis in directions:
         low, high = axis.get_view_interval()
-        wide = high > 3 * low
-        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)) if wide else MaxNLocator(5))
+        steps = (1, 3) if high > 30 * low else (1, 1.5, 2, 3, 5, 7)
+        axis.set_major_locator(LogLocator(subs=steps) if high > 3 * low else MaxNLocator(5))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(NullLocator())
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, its text as text, in the format that the file's ending names.
-
-    Parameters
-    ----------
-    figure
-        Any.
-    path
-        Ends in ``.svg``, ``.pdf``, ``.png`` or whatever else matplotlib writes.
-
-    Raises
-    ------
-    InputError
-        The file cannot be written, or its ending names no format.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_figure(finished(plt.figure()), Path(folder, "empty.svg"))
-    ...     Path(folder, "empty.svg").read_text()[:5]
-    '<?xml'
-    """
-    try:
-        with plt.rc_context({"svg.fonttype": "none"}), written_whole(path) as temporary:
-            figure.savefig(temporary, bbox_inches="tight")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be written ({error}).") from None
 
 
 def error_heat_maps(
@@ -230,7 +198,10 @@ def lines(
     told = {"hue": hue, "style": style or hue, "dashes": style is not None}
     sns.lineplot(table, x=x, y=y, markers=True, errorbar="sd", ax=axis, **told)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return labelled(axis, xlabel=xlabel, ylabel=ylabel, yscale="log" if logy else "linear")
+    if logy:
+        axis.set_yscale("log")
+        plain_numbers(axis.yaxis)
+    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
 
 
 def distributions(
@@ -387,7 +358,7 @@ def effect_intervals(
     n = len(directions)
     # the labels leave the axis its room, the rows their points
     width, height = 4.5 + 0.09 * max(map(len, place)), 1.4 + (0.2 + 0.05 * n) * len(place)
-    _, axis = plt.subplots(figsize=(width, height))
+    _, axis = plt.subplots(figsize=(max(6.5, width), height))
     for label, value in guide.items():
         axis.axvline(value, label=label, **GUIDE)
     shifts = min(0.13, 0.35 / n) * np.arange(n - 1, -n, -2)
