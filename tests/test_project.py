@@ -25,6 +25,7 @@ from umlip_latents.pages import (
     ELEMENT,
     architectures,
     benchmark_tables,
+    by_use,
     cumulant_steps,
     headlines,
     hero,
@@ -54,7 +55,8 @@ def test_the_conda_environment_is_the_twin_of_the_project():
 
 def test_the_lock_pins_every_dependency():
     lock = (ROOT / "requirements.lock").read_text().lower()
-    for requirement in [*dependencies(), "import-linter", "pytest", "ruff"]:
+    tools = ["axe-playwright-python", "import-linter", "playwright", "pytest", "ruff"]
+    for requirement in [*dependencies(), *tools]:
         name = re.split(r"[<>=]", requirement)[0]
         assert re.search(rf"^{name}==\S+", lock, re.M), name
     assert "torch==2.13.0" in lock
@@ -163,6 +165,18 @@ def test_tables_of_the_pages():
     assert cells[0] == ["a", "b", "c"]
     assert cells[2:] == [["x", "0.50", "7"], ["1.50", "-", "8"]]
     assert "0.95" in published_tables()
+
+
+def test_a_name_is_measured_where_a_result_file_has_it(tmp_path):
+    pd.DataFrame({"model": ["b"], "error on c": [1]}).to_csv(tmp_path / "01_x-a.csv", index=False)
+    pd.DataFrame({"source": ["c"], "target": ["bb"]}).to_csv(tmp_path / "02_y-a.csv", index=False)
+    table = pd.DataFrame({"name": ["`a`", "`b`", "`c`"], "family": "F"})
+    found = by_use("models", table, tmp_path, tmp_path / "none")
+    rows = {part: text.splitlines()[2:] for part, text in found.items()}
+    assert [line.split(" ")[1] for line in rows["models_measured"]] == ["`c`", "`b`"]
+    chapters = "[01](../notebooks/01_x.ipynb), [02](../notebooks/02_y.ipynb)"
+    assert chapters in rows["models_measured"][0]
+    assert [line.split(" ")[1] for line in rows["models_known"]] == ["`a`"]
 
 
 def test_a_matrix_quotes_the_median_of_the_splits_and_no_diagonal():

@@ -52,8 +52,9 @@ def finished(figure: Figure) -> Figure:
 def labelled(axis: Axes, **labels: str) -> Figure:
     """A figure whose axis gets its labels, and its legend, if it has one, room above it."""
     axis.set(**labels)
-    if axis.get_legend():
-        look = {"bbox_to_anchor": (0, 1), "ncols": 2, "frameon": False, "title": None}
+    if legend := axis.get_legend():
+        short = max(len(text.get_text()) for text in legend.get_texts()) < 30
+        look = {"bbox_to_anchor": (0, 1), "ncols": 1 + short, "frameon": False, "title": None}
         sns.move_legend(axis, "lower left", **look)
     return finished(axis.figure)
 
@@ -62,8 +63,8 @@ def plain_numbers(*directions: Axis) -> None:
     """Logarithmic axes with ticks such as 0.5 and 2, not powers of ten alone."""
     for axis in directions:
         low, high = axis.get_view_interval()
-        wide = high > 3 * low
-        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)) if wide else MaxNLocator(5))
+        steps = (1, 3) if high > 30 * low else (1, 1.5, 2, 3, 5, 7)
+        axis.set_major_locator(LogLocator(subs=steps) if high > 3 * low else MaxNLocator(5))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(NullLocator())
 
@@ -230,7 +231,10 @@ def lines(
     told = {"hue": hue, "style": style or hue, "dashes": style is not None}
     sns.lineplot(table, x=x, y=y, markers=True, errorbar="sd", ax=axis, **told)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return labelled(axis, xlabel=xlabel, ylabel=ylabel, yscale="log" if logy else "linear")
+    if logy:
+        axis.set_yscale("log")
+        plain_numbers(axis.yaxis)
+    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
 
 
 def distributions(
@@ -387,7 +391,7 @@ def effect_intervals(
     n = len(directions)
     # the labels leave the axis its room, the rows their points
     width, height = 4.5 + 0.09 * max(map(len, place)), 1.4 + (0.2 + 0.05 * n) * len(place)
-    _, axis = plt.subplots(figsize=(width, height))
+    _, axis = plt.subplots(figsize=(max(6.5, width), height))
     for label, value in guide.items():
         axis.axvline(value, label=label, **GUIDE)
     shifts = min(0.13, 0.35 / n) * np.arange(n - 1, -n, -2)
