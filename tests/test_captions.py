@@ -3,13 +3,12 @@
 import json
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 from ase.build import bulk
 
 from umlip_latents import captions, features_by_name
-from umlip_latents.comparison import Comparison
+from umlip_latents.comparison import Estimate
 from umlip_latents.figures import lines
 
 
@@ -34,29 +33,20 @@ def test_what_is_missing_is_named_and_one_reason_given():
     assert text.count("no such file") == 1
 
 
-def comparison(between: float, element: float, *models: str) -> Comparison:
-    """Models with one error between them and one from the element, on 20 groups of atoms."""
-    names = (*models, "element")
-    errors = np.full((len(names), len(names)), between)
-    errors[-1] = element
-    scatter = np.random.default_rng(0).uniform(0.9, 1.1, (20, 1, 1))
-    made = {"names": names, "metrics": ("gfre",), "by": "structure", "folds": "group"}
-    made |= {"within_element": False, "baselines": ("element",), "seeds": (0,), "n_bootstrap": 50}
-    made |= {"structures": np.arange(20), "dropped": {}, "left_out": {}, "n_train": [9]}
-    counts = {"gfre": [np.ones(20)]}
-    return Comparison(**made, n_test=[9], squares={"gfre": [errors**2 * scatter]}, counts=counts)
-
-
 @pytest.mark.parametrize(
-    ("between", "word"),
-    [(0.2, "is the better source"), (0.9, "is the worse source"), (0.5, "cannot be told")],
+    ("low", "high", "word"), [(1.1, 1.4, "more"), (0.6, 0.9, "less"), (0.9, 1.2, "not to be told")]
 )
-def test_a_heat_map_is_read_beside_the_bare_element(between, word):
-    text = captions.between_models(comparison(between, 0.5, "a", "b"))
-    assert re.search(rf"mean GFRE of {between:.2f}.*leaves 0\.5.*{word}", text)
-    assert captions.between_models(comparison(between, 0.5, "a")) == (
-        "There is one model, a, and its baselines."
-    )
+def test_ratios_are_sorted_by_what_can_be_said_of_them(low, high, word):
+    ratios = {"data": Estimate((low + high) / 2, low, high), "loss": Estimate(3, 2, 4)}
+    told = captions.sorted_out(ratios, "more", "less", "not to be told")
+    assert dict(part.split(": ") for part in told.split("; ")).keys() == {"more", word}
+    assert re.search(rf"{word}: data \S+ \[{low:.2f}, {high:.2f}\]", told)
+
+
+@pytest.mark.parametrize(("y", "n"), [(0.5, 3), (0.1, 0)])
+def test_points_are_counted_on_the_side_where_they_lie(y, n):
+    told = captions.above_line(pd.Series([0.2, 0.2, 0.25]), pd.Series([y] * 3))
+    assert told == f"{n} of 3 above the line, at the median {y / 0.2:.2f} times as large"
 
 
 @pytest.mark.parametrize(

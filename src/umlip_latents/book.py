@@ -14,10 +14,10 @@ from typing import Any
 import papermill
 import yaml
 
-from .figures import error_heat_maps, save_figure, use_style
+from .figures import error_heat_maps, use_style
 from .pages import architectures, substitutions
 from .resources import OFFLINE, PACKAGE, InputError, fetch, registry
-from .results import REFERENCE, write_text
+from .results import REFERENCE, save_figure, write_text
 
 ROOT = PACKAGE.parents[1]
 

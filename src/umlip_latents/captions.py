@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from ase import Atoms
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
-from .comparison import Comparison, Estimate
+from .comparison import Estimate
 from .features import Features, common_structures
 from .results import REFERENCE
 
@@ -178,39 +177,6 @@ def show(figure: Figure, seen: str, reading: str = "") -> None:
             f"<figcaption><strong>{escape(seen)}</strong> {escape(reading)}</figcaption></figure>"
         )
     )
-
-
-def between_models(found: Comparison, metric: str = "gfre") -> str:
-    """What a heat map shows: the errors between models, and those of the bare element beside them.
-
-    Examples
-    --------
-    >>> from ase.build import bulk
-    >>> from umlip_latents import compare, features_by_name
-    >>> cells = [bulk("NaCl", "rocksalt", a=a) * (1, 1, 2) for a in (5.4, 5.5, 5.6, 5.7, 5.8, 5.9)]
-    >>> names = ["chgnet-0.2.0", "chgnet-0.3.0", "element"]
-    >>> features, _ = features_by_name(cells, names, progress=False)
-    >>> between_models(compare(features, baselines=["element"])).split("; ")[1]
-    'the bare element leaves 0.04 [0.04, 0.04], so another model is the better source.'
-    """
-    models = found.models
-    pairs = [*permutations(models, 2)]
-    kind = f"{'within-element ' if found.within_element else ''}{metric.upper()}"
-    if not pairs:
-        return f"There is one model, {models[0]}, and its baselines."
-    errors = {f"{s} to {t}": found.over([(s, t)], metric).value for s, t in pairs}
-    text = f"The {len(models)} models rebuild each other with a mean {kind} of "
-    text += f"{found.over(pairs, metric)}, from {span(errors)}"
-    if "element" in found.baselines:
-        element = [("element", target) for _, target in pairs]
-        word = verdict(
-            found.ratio(pairs, element, metric),
-            "another model is the worse source",
-            "another model is the better source",
-            "another model cannot be told from it as a source",
-        )
-        text += f"; the bare element leaves {found.over(element, metric)}, so {word}"
-    return f"{text}."
 
 
 def sorted_out(ratios: Mapping[str, Estimate], larger: str, smaller: str, same: str) -> str:

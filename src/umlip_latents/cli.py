@@ -168,7 +168,7 @@ def compare(
     **options: Any,
 ) -> tuple[Any, str]:
     """Reconstruction errors between FILES that extract wrote, models, or both."""
-    from . import comparing, figures
+    from . import comparing, results
 
     if len({*files, *model}) < 2:
         raise InputError("compare needs at least two feature files or models.")
@@ -184,7 +184,7 @@ def compare(
     features = dict(zip(names, loaded, strict=True))
     found = comparing.compare(features, progress=True, **options)
     if figure:
-        figures.save_figure(found.heat_map(), figure)
+        results.save_figure(found.heat_map(), figure)
     table = without_nan(found.table.rename(columns={"error": "value"})).set_index("metric")
     result = {
         "names": list(found.names),

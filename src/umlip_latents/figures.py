@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from itertools import cycle
-from pathlib import Path
 from textwrap import fill
 from types import MappingProxyType
 
@@ -14,8 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-
-from .resources import InputError, written_whole
 
 # Okabe and Ito's colour-blind safe palette without its black and yellow, which vanish on dark or
 # light pages
@@ -67,36 +64,6 @@ def plain_numbers(*directions: Axis) -> None:
         axis.set_major_locator(LogLocator(subs=steps) if high > 3 * low else MaxNLocator(5))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(NullLocator())
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, its text as text, in the format that the file's ending names.
-
-    Parameters
-    ----------
-    figure
-        Any.
-    path
-        Ends in ``.svg``, ``.pdf``, ``.png`` or whatever else matplotlib writes.
-
-    Raises
-    ------
-    InputError
-        The file cannot be written, or its ending names no format.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_figure(finished(plt.figure()), Path(folder, "empty.svg"))
-    ...     Path(folder, "empty.svg").read_text()[:5]
-    '<?xml'
-    """
-    try:
-        with plt.rc_context({"svg.fonttype": "none"}), written_whole(path) as temporary:
-            figure.savefig(temporary, bbox_inches="tight")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be written ({error}).") from None
 
 
 def error_heat_maps(

@@ -1,4 +1,4 @@
-"""What a notebook found, as tables and findings on disk."""
+"""What was found, on disk: tables, findings, figures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from .provenance import provenance
-from .resources import DATA, written_whole
+from .resources import DATA, InputError, written_whole
 
 REFERENCE = DATA / "reference-results" / "full"
 PUBLISHED = DATA / "published" / "reconstruction_errors.csv"
@@ -56,6 +58,36 @@ def save_results(
     content["provenance"] = provenance()
     content["profile"] = os.environ.get("UMLIP_LATENTS_PROFILE", "interactive")
     write_text(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, its text as text, in the format that the file's ending names.
+
+    Parameters
+    ----------
+    figure
+        Any.
+    path
+        Ends in ``.svg``, ``.pdf``, ``.png`` or whatever else matplotlib writes.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written, or its ending names no format.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_figure(Figure(), Path(folder, "empty.svg"))
+    ...     Path(folder, "empty.svg").read_text()[:5]
+    '<?xml'
+    """
+    try:
+        with rc_context({"svg.fonttype": "none"}), written_whole(path) as temporary:
+            figure.savefig(temporary, bbox_inches="tight")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written ({error}).") from None
 
 
 def write_text(path: Path, text: str) -> None:
