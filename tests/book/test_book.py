@@ -1,14 +1,20 @@
 """The built book: the notebooks run through papermill, the pages are whole and need no web."""
 
+import json
 import re
 import runpy
+from base64 import b64decode
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import nbformat
+import pandas as pd
+import pytest
 
 from umlip_latents.book import ROOT
+from umlip_latents.results import REFERENCE
 
 
 class Links(HTMLParser):
@@ -130,3 +136,45 @@ def test_result_tables_are_written(html):
         "03_comparison-errors.csv",
         "04_fine_tuning-retention.csv",
     } <= names
+
+
+@pytest.fixture(scope="module")
+def atlas(html) -> str:
+    """The HTML that the notebook of the atlas displays."""
+    notebook = nbformat.read(html.parent / "source" / "notebooks" / "11_atlas.ipynb", as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output.get("data", {}).get("text/html", "") for output in outputs)
+
+
+@pytest.mark.parametrize("target", ["atom", "structure"])
+def test_a_viewer_has_every_property_of_every_point(atlas, target):
+    call = rf'loadChemiscopeSphinx\?\.\("atlas-{target}s", "data:application/json;base64,([^"]+)"'
+    content = json.loads(b64decode(re.search(call, atlas)[1]))
+    sizes = [structure["size"] for structure in content["structures"]]
+    n_points = {"atom": sum(sizes), "structure": len(sizes)}[target]
+    assert n_points > 30
+    assert target == "structure" or len(content["environments"]) == n_points
+    shown = [p for p in content["properties"].values() if p["target"] == target]
+    assert len(shown) == len(content["properties"]) > 5
+    assert {len(p["values"]) for p in shown} == {n_points}
+
+
+def test_the_explorer_has_every_error_of_the_comparison_and_its_baseline(html, atlas):
+    spec = json.loads(re.search(r'vegaEmbed\?\.\("#explorer", (.+), \{renderer', atlas)[1])
+    shown = pd.read_csv(StringIO(next(iter(spec["datasets"].values()))), na_values="-")
+    name = "03_comparison-errors.csv"
+    tables = [pd.read_csv(folder / name) for folder in (html.parent / "results", REFERENCE)]
+    errors = pd.concat(tables, ignore_index=True)
+    assert shown["error"].to_numpy() == pytest.approx(errors["error"].to_numpy(), rel=1e-3)
+    element = shown[shown["source"] == "element"].set_index(["run", "errors", "target"])["error"]
+    keys = pd.MultiIndex.from_frame(shown[["run", "errors", "target"]])
+    expected = element.reindex(keys).to_numpy()
+    assert shown["bare element"].to_numpy() == pytest.approx(expected, abs=0.006, nan_ok=True)
+    assert shown["bare element"].notna().sum() > len(shown) / 2
+
+
+def test_only_pages_that_draw_load_what_draws(html):
+    scripts = {"chemiscope.min.js", "chemiscope-sphinx.js", "vega-embed.js"}
+    for page in (html / "notebooks").glob("*.html"):
+        loaded = {urlparse(r).path.rpartition("/")[2] for r in parsed(page).resources} & scripts
+        assert loaded == (scripts if page.stem == "11_atlas" else set()), page.name
