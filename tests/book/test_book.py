@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 from base64 import b64decode
+from functools import cache
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -35,6 +36,7 @@ class Links(HTMLParser):
             self.resources.append(values["src"])
 
 
+@cache
 def parsed(page: Path) -> Links:
     """The links of a page."""
     found = Links()
