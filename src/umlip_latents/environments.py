@@ -18,7 +18,7 @@ from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
 
 from filelock import FileLock
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .resources import DATA, InputError, cache_folder
 

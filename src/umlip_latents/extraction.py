@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .features import Features
 from .models.base import LAYERS, LatentModel, Unsupported

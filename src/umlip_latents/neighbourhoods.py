@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .factors import Pairwise, check_spread, checked_table
 from .regression import Regularization, TwoFoldRegression, local_folds, two_folds

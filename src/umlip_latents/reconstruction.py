@@ -86,6 +86,14 @@ def pointwise_errors(
     """Error of every test atom for all ordered pairs, by either metric.
 
     Parameters and errors are those of `reconstruction_matrix`.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(40, 2))
+    >>> parts = np.arange(30), np.arange(30, 40)
+    >>> found = pointwise_errors({"a": x, "b": 3 * x}, *parts, "gfre").errors
+    >>> found["a", "b"].shape, bool(found["a", "b"].max() < 1e-9)
+    ((10,), True)
     """
     if metric not in METRICS:
         raise InputError(f"{metric}: no such metric, only {' and '.join(METRICS)}.")
