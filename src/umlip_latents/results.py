@@ -38,7 +38,7 @@ def save_results(
     headlines
         Sentences for the front page.
     tables
-        Result tables in long form.
+        Result tables in long form; one without rows is not written.
 
     Examples
     --------
@@ -52,6 +52,8 @@ def save_results(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for key, table in tables.items():
+        if table.empty:
+            continue
         text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         write_text(folder / f"{name}-{key}.csv", text)
     content = {"headlines": list(headlines), "findings": list(findings)}
