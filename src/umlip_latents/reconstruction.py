@@ -85,7 +85,16 @@ def pointwise_errors(
 ) -> Pointwise:
     """Error of every test atom for all ordered pairs, by either metric.
 
-    Parameters and errors are those of `reconstruction_matrix`.
+    Parameters and errors are those of `reconstruction_matrix`, whose entries are the root mean
+    squares of these.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(300, 2))
+    >>> tables = {"both": x, "one": x[:, :1]}
+    >>> found = pointwise_errors(tables, np.arange(200), np.arange(200, 300), "gfre")
+    >>> found.errors["both", "one"].shape, bool(found.errors["both", "one"].max() < 1e-6)
+    ((100,), True)
     """
     if metric not in METRICS:
         raise InputError(f"{metric}: no such metric, only {' and '.join(METRICS)}.")
