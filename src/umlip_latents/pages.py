@@ -82,7 +82,8 @@ def architectures() -> pd.DataFrame:
     part.loc[own & part["row"].isna(), "row"] = "its untrained twin"
     plain = ~part["source"].map(family).isin({*trained.values()})
     part["row"] = part["row"].fillna(part["source"].where(plain))
-    part = part.replace({"row": {"element": ELEMENT, "soap": "the descriptor SOAP"}})
+    named = {"element": ELEMENT, "soap": "SOAP", "symmetry-functions": "symmetry functions"}
+    part = part.replace({"row": named})
     matrix = part.dropna(subset=["row", "target"]).pivot_table("error", "row", "target", sort=False)
     return matrix.reindex([*matrix.columns, *matrix.index.difference(matrix.columns)[::-1]])
 
