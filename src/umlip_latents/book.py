@@ -57,6 +57,7 @@ def build(profile: str, output: Path) -> Path:
     os.environ["UMLIP_LATENTS_PROFILE"] = profile
     fetch_checkpoints()
     folders = {"store": output / "features", "results": output / "results"}
+    folders = {} if output == ROOT / "_build" else folders  # there they are by themselves
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if notebook.stem in parameters:
             execute(notebook, source, folders | parameters[notebook.stem])

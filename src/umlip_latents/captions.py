@@ -11,7 +11,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 from ase import Atoms
-from IPython.display import HTML, display
+from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 
 from .comparison import Estimate
@@ -137,6 +137,18 @@ def estimates(values: Mapping[str, Estimate]) -> str:
     'A to B 0.50 [0.41, 0.62], B to A 0.70'
     """
     return ", ".join(f"{name} {value}" for name, value in values.items() if value.value >= 0)
+
+
+def say(*paragraphs: str) -> None:
+    """Display Markdown, and nothing for a paragraph without words.
+
+    Examples
+    --------
+    >>> say("", "The error falls.")
+    <IPython.core.display.Markdown object>
+    """
+    for words in filter(None, paragraphs):
+        display(Markdown(words))
 
 
 def show(figure: Figure, seen: str, reading: str = "") -> None:

@@ -58,6 +58,10 @@ def test_no_cell_ended_in_an_error_and_every_notebook_shows_figures(html):
             for output in cell.outputs
         ]
         assert not [o for o in outputs if o.output_type == "error"], path.name
+        # a page would show what such an output is called
+        assert all(o["data"].get("text/markdown", "words") for o in outputs if "data" in o), (
+            path.name
+        )
         shown = "".join(o.get("data", {}).get("text/html", "") for o in outputs)
         assert '<figure class="result">' in shown, path.name
 

@@ -52,7 +52,7 @@ def test_notebooks_are_clean_and_parameterized(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_code_is_short_enough_to_be_read(path):
     assert max(len(source.splitlines()) for source in visible(path)) <= 15
-    assert max(len(line) for source in visible(path) for line in source.splitlines()) <= 88
+    assert max(len(line) for source in visible(path) for line in source.splitlines()) <= 84
     for source, _ in code_of(path):
         assert max(map(len, source.splitlines())) <= 100
         assert not re.search(r"^\s*def ", source, re.M)
