@@ -12,7 +12,8 @@ from .results import PUBLISHED, REFERENCE
 
 UNTESTED = "cannot be tested here"
 BADGES = {"agrees": "success", "differs": "warning", "left open": "info", UNTESTED: "muted"}
-RENEWED = ("03", "04", "07", "09")  # the chapters whose full-scale results are of this edition
+# the chapters whose full-scale results are of the first edition
+OLD = ("05", "10")
 
 
 def claims_page(claims: Mapping[str, Mapping], folder: Path = REFERENCE) -> dict[str, str]:
@@ -50,7 +51,7 @@ def judge(name: str, claim: Mapping, folder: Path) -> tuple[str, str]:
     queries = claim["there"].items()
     there = {what: q and measured(name, paper | {"query": q}, folder) for what, q in queries}
     word = verdict(claim["rule"], here) if here else UNTESTED
-    old = any(spec["file"][:2] not in RENEWED for spec in specs.values())
+    old = any(spec["file"][:2] in OLD for spec in specs.values())
     badge = f"{{bdg-{BADGES[word]}}}`{word}`"
     lines = [
         f"(claim-{name})=\n:::{{dropdown}} {badge} **{claim['short']}.** {claim['place']}",
