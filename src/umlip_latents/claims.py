@@ -13,7 +13,7 @@ from .results import PUBLISHED, REFERENCE
 UNTESTED = "cannot be tested here"
 BADGES = {"agrees": "success", "differs": "warning", "left open": "info", UNTESTED: "muted"}
 # the chapters whose full-scale results are of the first edition
-OLD = ("05", "10")
+OLD = ("10",)
 
 
 def claims_page(claims: Mapping[str, Mapping], folder: Path = REFERENCE) -> dict[str, str]:
