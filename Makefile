@@ -10,7 +10,7 @@ book: $(VENV)/.installed
 	$(BIN)/umlip-latents book --profile $(PROFILE)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 
 # every model family in its own environment, which is made first
 test-zoo: $(VENV)/.installed

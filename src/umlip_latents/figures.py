@@ -39,8 +39,8 @@ def finished(figure: Figure) -> Figure:
     Examples
     --------
     >>> figure = finished(plt.figure())
-    >>> plt.get_fignums()
-    []
+    >>> plt.fignum_exists(figure.number)
+    False
     """
     plt.close(figure)
     return figure
