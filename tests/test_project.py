@@ -112,10 +112,21 @@ def test_a_failed_cell_is_named_in_one_sentence(tmp_path):
 
 def test_a_chapter_takes_only_parameters_that_it_has(tmp_path):
     with pytest.raises(InputError, match="0: not the start of one notebook's name"):
-        build_chapter("0", {}, tmp_path)
+        build_chapter("0", "quick", {}, tmp_path)
     with pytest.raises(InputError, match=r"modls: no parameter of 03_comparison.ipynb \(dataset"):
-        build_chapter("03", {"modls": ["chgnet-0.3.0"]}, tmp_path)
+        build_chapter("03", "quick", {"modls": ["chgnet-0.3.0"]}, tmp_path)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_chapter_has_the_parameters_of_the_profile_and_those_of_its_reader(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr("umlip_latents.book.execute", lambda *given: ran.append(given))
+    monkeypatch.setattr("umlip_latents.book.build_html", lambda source, output: output)
+    build_chapter("03", "quick", {"n_splits": 7}, tmp_path)
+    notebook, _, parameters = ran[0]
+    assert notebook.stem == "03_comparison"
+    wanted = load_profile("quick")["03_comparison"] | {"n_splits": 7}
+    assert wanted.items() <= parameters.items()
 
 
 def test_files_among_the_parameters_are_those_of_the_present_folder(tmp_path, monkeypatch):

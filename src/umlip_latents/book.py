@@ -62,10 +62,10 @@ def build(profile: str, output: Path) -> Path:
         if notebook.stem in parameters:
             execute(notebook, source, folders | parameters[notebook.stem])
     copy_pages(source)
-    matrix = architectures()
     use_style()
     for folder in (output / "results", REFERENCE):
         shutil.copytree(folder, source / folder.name)
+    matrix = architectures()
     figure = error_heat_maps({"": matrix}, n_models=matrix.shape[1])
     save_figure(figure, source / "book" / "images" / "architectures.png")
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -76,15 +76,18 @@ def build(profile: str, output: Path) -> Path:
     return build_html(source, output, "--warningiserror") / "index.html"
 
 
-def build_chapter(number: str, settings: Mapping[str, Any], output: Path) -> Path:
+def build_chapter(number: str, profile: str, settings: Mapping[str, Any], output: Path) -> Path:
     """Execute one notebook with parameters of one's own and build its page.
 
     Parameters
     ----------
     number
         How its name starts, such as ``03``.
+    profile
+        Name of a file in ``book/profiles``.
     settings
-        Its parameters. Files among them are taken from the present folder.
+        Parameters that are to differ from the profile's. Files among them are taken from the
+        present folder.
     output
         Folder for ``html``, ``results`` and ``source``; features are kept in the book's own store.
 
@@ -96,7 +99,7 @@ def build_chapter(number: str, settings: Mapping[str, Any], output: Path) -> Pat
     Raises
     ------
     InputError
-        No such notebook or parameter, or it stops with an error.
+        No such notebook, profile or parameter, or it stops with an error.
     """
     notebooks = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
     chosen = [path for name, path in notebooks.items() if name.startswith(number)]
@@ -109,8 +112,9 @@ def build_chapter(number: str, settings: Mapping[str, Any], output: Path) -> Pat
         said = f"{', '.join(unknown)}: no parameter of {chosen[0].name} ({', '.join(known)})."
         raise InputError(said)
     folders = {"store": ROOT / "_build" / "features", "results": output / "results"}
-    settings = {name: seen_from_notebooks(value) for name, value in settings.items()}
-    os.environ["UMLIP_LATENTS_PROFILE"] = "own"
+    own = {name: seen_from_notebooks(value) for name, value in settings.items()}
+    settings = load_profile(profile).get(chosen[0].stem, {}) | own
+    os.environ["UMLIP_LATENTS_PROFILE"] = "own" if own else profile
     source = emptied(output)
     execute(chosen[0], source, {n: p for n, p in folders.items() if n in known} | settings)
     copy_pages(source)

@@ -262,7 +262,10 @@ def book(
     if settings and not only:
         raise click.UsageError("-p needs --only, the notebook whose parameters these are.")
     output = (output or Path("_build", "own" if only else "")).resolve()
-    page = book.build_chapter(only, settings, output) if only else book.build(profile, output)
+    if only:
+        page = book.build_chapter(only, profile, settings, output)
+    else:
+        page = book.build(profile, output)
     click.echo(page)
     if serve:
         book.serve(page, output / "html")
