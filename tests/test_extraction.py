@@ -1,5 +1,10 @@
 """Batching, resuming, leaving out, and files of features."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -142,6 +147,28 @@ def test_a_half_written_block_is_not_taken_for_a_whole_one(tmp_path):
     arrays, dropped = FeatureStore(tmp_path / "a.zarr", provenance).read(0, ["x"])
     assert (arrays["x"] == np.arange(3)).all()
     assert dropped == {"4": "why"}
+
+
+def test_many_at_once_start_a_store_and_compute_no_block_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 2)
+    structures, each = atoms_of(20), [Counting() for _ in range(8)]
+    with ThreadPoolExecutor(len(each)) as pool:
+        extract = partial(extract_features, structures, store=tmp_path, progress=False)
+        found = list(pool.map(extract, each))
+    assert sum(model.calls for model in each) == 10
+    assert all(np.array_equal(one.features, found[0].features) for one in found)
+
+
+def test_an_interrupted_start_of_a_store_leaves_nothing_that_is_taken_for_one(
+    tmp_path, monkeypatch
+):
+    provenance = {"model": "m", "fingerprint": "f", "structures": "s"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            FeatureStore(tmp_path, provenance)
+    assert not [*tmp_path.glob("provenance*")]
+    FeatureStore(tmp_path, provenance)
 
 
 def test_a_store_of_another_model_is_refused(tmp_path):

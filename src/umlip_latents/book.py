@@ -5,14 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import papermill
 import yaml
+from tqdm import tqdm
 
 from .figures import error_heat_maps, use_style
 from .pages import architectures, substitutions
@@ -20,6 +24,9 @@ from .resources import OFFLINE, PACKAGE, InputError, fetch, registry
 from .results import REFERENCE, save_figure, write_text
 
 ROOT = PACKAGE.parents[1]
+# notebooks that read the tables of others
+READS = {"11_atlas": ("03_comparison",)}
+MOST_AT_ONCE = 4  # notebooks, each of which takes a gigabyte or two
 
 
 def load_profile(name: str) -> dict[str, dict]:
@@ -58,9 +65,7 @@ def build(profile: str, output: Path) -> Path:
     fetch_checkpoints()
     folders = {"store": output / "features", "results": output / "results"}
     folders = {} if output == ROOT / "_build" else folders  # there they are by themselves
-    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        if notebook.stem in parameters:
-            execute(notebook, source, folders | parameters[notebook.stem])
+    run_all({name: folders | settings for name, settings in parameters.items()}, source)
     copy_pages(source)
     use_style()
     for folder in (output / "results", REFERENCE):
@@ -163,15 +168,54 @@ def fetch_checkpoints() -> None:
                     return
 
 
-def execute(notebook: Path, source: Path, parameters: Mapping[str, Any]) -> None:
-    """Run one notebook by papermill from its own folder, into the folder of executed ones."""
+def run_all(parameters: Mapping[str, Mapping[str, Any]], source: Path) -> None:
+    """Run notebooks side by side, as many as there are cores, and print what each of them took.
+
+    A notebook that reads the tables of others starts when these are there.
+
+    Parameters
+    ----------
+    parameters
+        Of every notebook, by its name.
+    source
+        As in `execute`.
+    """
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the notebooks, which are as many as cores
+    waiting, running, start = dict(parameters), {}, time.monotonic()
+    bar = tqdm(total=len(waiting), desc="notebooks", unit="notebook", disable=None)
+    with bar, ProcessPoolExecutor(min(n_cores, MOST_AT_ONCE), get_context("spawn")) as pool:
+        try:
+            while waiting or running:
+                unfinished = {*waiting, *running.values()}
+                ready = [name for name in waiting if unfinished.isdisjoint(READS.get(name, ()))]
+                for name in ready:
+                    notebook = ROOT / "notebooks" / f"{name}.ipynb"
+                    running[pool.submit(execute, notebook, source, waiting.pop(name))] = name
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    seconds, name = done.result(), running.pop(done)
+                    bar.write(f"{seconds:6.0f} s  {name}")
+                    bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    print(f"{time.monotonic() - start:6.0f} s  all notebooks", flush=True)
+
+
+def execute(notebook: Path, source: Path, parameters: Mapping[str, Any]) -> float:
+    """Run one notebook by papermill from its own folder, into the folder of executed ones.
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
+    start = time.monotonic()
     # relative, so that a page does not tell where it was built
     told = {
         name: os.path.relpath(value, notebook.parent) if isinstance(value, Path) else value
         for name, value in parameters.items()
     }
     target = source / "notebooks" / notebook.name
-    print(f"executing {notebook.name}", flush=True)
     try:
         papermill.execute_notebook(
             notebook,
@@ -179,12 +223,13 @@ def execute(notebook: Path, source: Path, parameters: Mapping[str, Any]) -> None
             parameters=told,
             cwd=notebook.parent,
             kernel_name="python3",
-            progress_bar=sys.stderr.isatty(),
+            progress_bar=False,
         )
     except papermill.PapermillExecutionError as error:
         cause = f"{error.ename} ({' '.join(error.evalue.split())})"
         where = f"{notebook.name}: cell [{error.exec_count}]"
         raise InputError(f"{where} stops with {cause}, see {target}.") from None
+    return time.monotonic() - start
 
 
 def write_settings(source: Path, toc: Mapping[str, Any], values: Mapping[str, str]) -> None:

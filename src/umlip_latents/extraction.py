@@ -89,10 +89,12 @@ def extract_features(
         if remote and missing:
             model.extract(structures, layer, Path(store), show_stored)
             show_stored()
-        else:
-            for number, start, block in missing:
-                blocks.write(number, *extract_block(block, model, start))
-                bar.update(len(block))
+        elif missing:
+            with blocks.writing:  # a second process waits, and finds what the first one stored
+                for number, start, block in missing:
+                    if number not in blocks:
+                        blocks.write(number, *extract_block(block, model, start))
+                    bar.update(len(block))
     numbers = range(n_blocks(structures))
     parts = [blocks.read(number, (layer, *ABOUT)) for number in numbers]
     dropped = {int(index): why for _, refused in parts for index, why in refused.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+from filelock import FileLock
 
 from .resources import InputError
 
@@ -25,14 +26,19 @@ class FeatureStore:
     def __init__(self, path: Path, provenance: Mapping[str, str]) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        held = zarr.open_group(path / "provenance", mode="a").attrs
-        if len(held) == 0:
-            held.update(provenance)
+        if not (path / "provenance").is_dir():
+            self._put("provenance", {}, provenance)
+        held = zarr.open_group(path / "provenance", mode="r").attrs
         for key, value in provenance.items():
             if held.get(key) != value:
                 raise InputError(
                     f"{path}: holds features of {key} {held.get(key)}, not of {value}."
                 )
+
+    @property
+    def writing(self) -> FileLock:
+        """For those who would otherwise write the same blocks side by side."""
+        return FileLock(self.path / ".lock")
 
     def _block(self, number: int) -> Path:
         return self.path / f"block-{number:06d}"
@@ -52,15 +58,21 @@ class FeatureStore:
         return {name: group[name][:] for name in names}, dict(group.attrs["dropped"])
 
     def write(self, number: int, arrays: dict[str, np.ndarray], dropped: dict[str, str]) -> None:
-        """Store a block; it appears whole or not at all, and the first of two writers wins."""
-        temporary = Path(tempfile.mkdtemp(prefix=f"writing-{number:06d}-", dir=self.path))
+        """Store a block."""
+        self._put(self._block(number).name, arrays, {"dropped": dropped})
+
+    def _put(self, name: str, arrays: Mapping[str, np.ndarray], attributes: Mapping) -> None:
+        """Write a group; it appears whole or not at all, and the first of two writers wins."""
+        temporary = Path(tempfile.mkdtemp(prefix=f"writing-{name}-", dir=self.path))
         try:
-            zarr.save_group(temporary, **arrays)
-            zarr.open_group(temporary, mode="a").attrs["dropped"] = dropped
+            group = zarr.open_group(temporary, mode="a")
+            for key, array in arrays.items():
+                group[key] = array
+            group.attrs.update(attributes)
             temporary.chmod(self.path.stat().st_mode)  # a temporary folder is its owner's alone
-            temporary.rename(self._block(number))
+            temporary.rename(self.path / name)
         except OSError:
-            if number not in self:
+            if not (self.path / name).is_dir():
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
