@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from ase import Atoms
-from ase.data import atomic_numbers, chemical_symbols, covalent_radii
+from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
 from ase.neighborlist import neighbor_list
 from matplotlib.collections import LineCollection
@@ -16,6 +16,7 @@ from matplotlib.patches import Circle, Rectangle
 from .figures import PALETTE, finished
 from .resources import InputError
 
+SYMBOLS = chemical_symbols[1:119]
 NOBLE = (0, 2, 10, 18, 36, 54, 86, 118)  # the last atomic number of each period
 
 
@@ -64,17 +65,17 @@ def periodic_table(
     >>> [text.get_text() for text in figure.axes[0].texts if "\\n" in text.get_text()]
     ['O\\n.37', 'Fe\\n1.2']
     """
-    bad = [s for s, v in values.items() if not (atomic_numbers.get(s, 0) > 0 and np.isfinite(v))]
+    bad = [s for s in values if s not in SYMBOLS or not np.isfinite(values[s])]
     if bad or not values:
         raise InputError(f"A periodic table cannot show {', '.join(bad) or 'nothing'}.")
     cells, notes = np.full((2, 10, 18), np.nan), np.full((2, 10, 18), "", dtype=object)
     _, axis = plt.subplots(figsize=(7.2, 5.6))
-    for number, symbol in enumerate(chemical_symbols[1:119], 1):
+    for number, symbol in enumerate(SYMBOLS, 1):
         row, column = np.subtract(table_cell(number), 1)
         value = values.get(symbol)
         at = int(value is not None), row, column
         cells[at] = value or 0
-        text = "" if value is None else f"\n{value:.{2 - (value > 0.99)}f}"
+        text = "" if value is None else f"\n{value:.{2 - (value >= 0.995)}f}"
         notes[at] = symbol + text.replace("\n0", "\n")
         if symbol in framed:
             look = {"fill": False, "edgecolor": PALETTE[3], "linewidth": 3, "zorder": 3}
@@ -152,11 +153,11 @@ def structure_pictures(
     >>> figure.axes[0].get_title(), len(figure.axes[0].texts)
     ('Cu in copper', 13)
     """
-    rows = -(-len(structures) // 3)
-    figure, axes = plt.subplots(rows, 3, figsize=(7.2, 2.9 * rows), squeeze=False)
-    for axis in axes.flat:
-        axis.set(xlim=(-cutoff - 0.6, cutoff + 0.6), ylim=(-cutoff - 0.6, cutoff + 0.6), aspect="equal")
-        axis.set_axis_off()
+    rows, room = -(-len(structures) // 3), (-cutoff - 0.6, cutoff + 0.6)
+    bare = {"xlim": room, "ylim": room, "aspect": "equal", "frame_on": False}
+    bare |= {"xticks": [], "yticks": []}
+    size = 7.2, 2.9 * rows
+    figure, axes = plt.subplots(rows, 3, figsize=size, squeeze=False, subplot_kw=bare)
     drawings = list(zip(structures, centres, titles, strict=True))
     for axis, (atoms, centre, title) in zip(axes.flat, drawings, strict=False):
         axis.set_title(title, fontsize=11)
@@ -165,16 +166,14 @@ def structure_pictures(
         bonded = around.get_all_distances() < 1.2 * (radii[:, None] + radii)
         # along the last principal axis, tilted, or rows of a crystal would hide each other
         around.positions = around.positions @ np.linalg.svd(around.positions)[2].T
-        around.rotate(18, "x")
-        around.rotate(12, "y")
+        around.euler_rotate(30, 20, -30)
         x, heights = around.positions[:, :2], around.positions[:, 2].argsort().argsort() + 2
         heights[0] = len(around) + 2  # nothing covers the atom in question
         axis.add_collection(LineCollection(x[np.argwhere(np.triu(bonded, 1))], colors="0.6"))
         for n, height in enumerate(heights):
-            ring = {"edgecolor": "k", "linewidth": 3} if n == 0 else {"edgecolor": "0.4"}
-            colour = 0.35 + 0.65 * jmol_colors[around.numbers[n]]  # pale enough for black letters
-            size = 0.3 + 0.35 * radii[n]
-            axis.add_patch(Circle(x[n], size, facecolor=colour, zorder=height, **ring))
+            look = {"edgecolor": "k", "linewidth": 3} if n == 0 else {"edgecolor": "0.4"}
+            look["facecolor"] = 0.35 + 0.65 * jmol_colors[around.numbers[n]]  # for black letters
+            axis.add_patch(Circle(x[n], 0.3 + 0.35 * radii[n], zorder=height, **look))
             middle = {"ha": "center", "va": "center", "fontsize": 8, "zorder": height}
             axis.text(*x[n], around.symbols[n], **middle)
     return finished(figure)
