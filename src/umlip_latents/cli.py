@@ -198,12 +198,47 @@ def compare(
         "n_train": min(found.n_train),
         "n_test": min(found.n_test),
         "n_structures": len(found.structures),
-        "provenance": provenance(),
-        "files_sha256": {str(path): sha256(path) for path in files},
+        **made_from(files),
         "models": {m.name: m.fingerprint for m in models},
     }
     matrices = [f"{m.upper()}\n{found.matrix(m).round(4).to_string()}" for m in options["metrics"]]
     return result, "\n\n".join([*matrices, "Row = source, column = target.", str(found)])
+
+
+@command
+@click.argument("reference", type=PATH)
+@click.argument("new", type=PATH)
+@click.option("--tolerance", default=0.01, help="Largest distance between near-duplicates.")
+def novelty(reference: Path, new: Path, tolerance: float) -> tuple[Any, str]:
+    """How new the structures of NEW are to those of REFERENCE, two files that extract wrote."""
+    from . import novelty as novelties
+
+    known, others = Features.load(reference), Features.load(new)
+    found = novelties.novelty(known, others).sort_values("leverage", ascending=False)
+    twins = (novelties.near_duplicates(others, f, tolerance=tolerance) for f in (None, known))
+    keys = ("scores", "duplicates_within_new", "duplicates_new_and_reference")
+    tables = dict(zip(keys, (found.reset_index(), *twins), strict=True))
+    result = {key: table.to_dict("records") for key, table in tables.items()}
+    shown = [f"{k}\n{t.head(20).round(3).to_string(index=False)}" for k, t in tables.items()]
+    return {**result, **made_from((reference, new))}, "\n\n".join(shown)
+
+
+@command
+@click.argument("features", type=PATH)
+@click.option("--n", default=50, help="How many.")
+def select(features: Path, n: int) -> tuple[Any, str]:
+    """Structures to label first, of the FEATURES that extract wrote."""
+    from . import novelty as novelties
+
+    chosen = novelties.farthest_points(Features.load(features), n)
+    result = {"chosen": chosen.to_dict("records"), **made_from([features])}
+    return result, chosen.to_string(index=False)
+
+
+def made_from(files: Sequence[Path]) -> dict[str, Any]:
+    """What the answer rests on: the versions, and the files' SHA-256."""
+    sums = {str(path): sha256(path) for path in files}
+    return {"provenance": provenance(), "files_sha256": sums}
 
 
 def without_nan(table: pd.DataFrame) -> pd.DataFrame:
