@@ -15,6 +15,7 @@ from .reconstruction import (
     reconstruction_matrix,
 )
 from .regression import CUTOFF, TIKHONOV, Regularization
+from .resources import InputError
 from .splits import split_atoms
 from .structures import list_datasets, load_structures
 

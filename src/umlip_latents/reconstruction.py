@@ -66,7 +66,14 @@ def subtract_element_means(
 
 
 def of_known_elements(numbers: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """The test atoms whose element has at least `ENOUGH` training atoms."""
+    """The test atoms whose element has at least `ENOUGH` training atoms.
+
+    Examples
+    --------
+    >>> numbers = np.array([8] * 12 + [14] * 2)
+    >>> of_known_elements(numbers, np.arange(11), np.array([11, 12, 13])).tolist()
+    [11]
+    """
     counts = np.bincount(numbers[train], minlength=numbers.max() + 1)
     return test[counts[numbers[test]] >= ENOUGH]
 
