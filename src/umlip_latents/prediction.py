@@ -11,6 +11,9 @@ with the mean :math:`b` of the training structures and a kernel that is linear,
 :math:`k = \exp(-\gamma \|x - x'\|^2 / d)`, for :math:`d` features. It is scikit-learn's
 `KernelRidge` on standardised columns and centred targets; the eigenvectors of :math:`K` serve all
 strengths :math:`\alpha` and all targets. Inner folds by group choose kernel and strength.
+
+Eight cumulants have eight times as many columns as the mean, and one strength for all of them lets
+the many drown the few. A factor :math:`\theta` damps each cumulant against the one before it.
 """
 
 from collections.abc import Sequence
@@ -19,24 +22,20 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 from ase.units import GPa
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GroupKFold
-from sklearn.preprocessing import StandardScaler
 
 from .cumulants import cumulant_features
 from .features import Features
 from .properties import structure_property
 from .resources import InputError
 
-UNITS = {
-    "energy": "eV/atom",
-    "pressure": "GPa",
-    "force": "eV/Å",
-    "volume": "Å³/atom",
-    "distance": "Å",
-}
+QUANTITIES = ["energy", "pressure", "force", "volume", "distance"]
+UNITS = dict(zip(QUANTITIES, ["eV/atom", "GPa", "eV/Å", "Å³/atom", "Å"], strict=True))
 ALPHAS = np.geomspace(1e-6, 1e4, 11)
-LINEAR = ("linear",)
-KERNELS = ("linear", 0.1, 0.5)  # a number is the gamma of a Gaussian one
+KERNELS = ("linear", 0.2)  # or the gamma of a Gaussian one
+PLAIN = [(kernel, 1.0) for kernel in KERNELS]
+CANDIDATES = [*PLAIN, *((kernel, 0.3) for kernel in KERNELS)]
 N_INNER = 3  # folds that choose
 KEYS = ("origin", "mptrj_traj_id", "name")  # of `info`, that say what a structure is a version of
 SINGLE = 1e-6  # what varies less, relative to its size, is the rounding of single precision
@@ -72,7 +71,7 @@ def structure_labels(structures: Sequence[Atoms]) -> pd.DataFrame:
         if "forces" in known:
             row["force"] = np.linalg.norm(known["forces"], axis=1).mean()
         rows.append(row | ({"volume": atoms.get_volume() / len(atoms)} if atoms.pbc.all() else {}))
-    labels = pd.DataFrame(rows, columns=[*UNITS], dtype=float)
+    labels = pd.DataFrame(rows, columns=QUANTITIES, dtype=float)
     return labels.assign(distance=structure_property([atoms.copy() for atoms in structures])[0])
 
 
@@ -133,15 +132,13 @@ def pooled_features(features: Features, pooling: int | str) -> np.ndarray:
     if pooling != "max" and not isinstance(pooling, int):
         raise InputError(f"pooling {pooling}: a number of cumulants, or max.")
     x, n_atoms = features.features, features.n_atoms
-    found = cumulant_features(x, n_atoms, 1 if pooling == "max" else pooling)
     if pooling != "max":
-        return found
-    return np.hstack([found, np.maximum.reduceat(x, np.cumsum(n_atoms) - n_atoms)])
+        return cumulant_features(x, n_atoms, pooling)
+    largest = np.maximum.reduceat(x, np.cumsum(n_atoms) - n_atoms)
+    return np.hstack([cumulant_features(x, n_atoms, 1), largest])
 
 
-def group_folds(
-    groups: Sequence, n_folds: int, *, seed: int = 0
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def group_folds(groups: Sequence, n_folds: int, *, seed: int = 0) -> list[tuple[np.ndarray, ...]]:
     """Training and test structures of every fold; no group has structures on both sides.
 
     Parameters
@@ -176,10 +173,11 @@ def predict(
     groups: Sequence,
     splits: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
+    n_blocks: int = 1,
     shares: np.ndarray | None = None,
-    kernels: Sequence[str | float] = KERNELS,
+    candidates: Sequence[tuple[str | float, float]] = CANDIDATES,
 ) -> np.ndarray:
-    """Predictions of test structures by maps that were fitted and chosen on the training ones.
+    r"""Predictions of test structures by maps that were fitted and chosen on the training ones.
 
     Parameters
     ----------
@@ -191,12 +189,17 @@ def predict(
         (n_structures,) labels: the inner folds keep together those of one label.
     splits
         Training and test structures, as from `group_folds`.
+    n_blocks
+        Blocks of equally many columns side by side, such as the number of cumulants. Those of the
+        k-th one count :math:`\theta^{k-1}` times as much as those of the first.
     shares
         (n_structures, n_elements) as from `composition`: a linear map of them, fitted to the
         training structures in the same way, is taken off first and added back at the end, so that
         the features have to tell what the composition does not.
-    kernels
-        Of which the inner folds choose, by the mean absolute error, one for each target.
+    candidates
+        Pairs of a kernel, ``"linear"`` or the :math:`\gamma` of a Gaussian one, and a
+        :math:`\theta`. The inner folds choose one of them, and the strength, by the mean absolute
+        error, for each target.
 
     Returns
     -------
@@ -206,8 +209,8 @@ def predict(
     Raises
     ------
     InputError
-        Tables of different lengths, numbers that are not finite, or a split that trains on fewer
-        than two groups.
+        Tables of different lengths, numbers that are not finite, columns that are not blocks, or a
+        split that trains on fewer than two groups.
 
     Examples
     --------
@@ -219,47 +222,51 @@ def predict(
     True
     """
     x, y, groups = np.asarray(features, float), np.asarray(targets, float), np.asarray(groups)
-    tables = [x, y] if shares is None else [x, y, shares]
-    if any(np.ndim(t) != 2 or len(t) != len(groups) for t in tables):
+    shares = np.zeros((len(y), 1)) if shares is None else shares  # the mean is all that they tell
+    if any(np.ndim(t) != 2 or len(t) != len(groups) for t in (x, y, shares)):
         raise InputError(f"{len(groups)} groups: every table needs a row for each structure.")
-    if not all(np.isfinite(t).all() for t in tables):
+    if not all(np.isfinite(t).all() for t in (x, y, shares)):
         raise InputError("Features and targets must be finite numbers.")
+    if x.shape[1] % n_blocks:
+        raise InputError(f"{x.shape[1]} columns are not {n_blocks} blocks of equally many.")
+    if n_blocks == 1:  # nothing to damp
+        candidates = list(dict.fromkeys((kernel, 1.0) for kernel, _ in candidates))
     found = []
     for train, test in splits:
-        known, of = y[train], groups[train]
-        base = np.zeros_like(y)
-        if shares is not None:
-            base = chosen(shares[train], known, of, shares, LINEAR)
-        above = chosen(x[train], known - base[train], of, x[test], kernels)
-        found.append(base[test] + above)
+        folds = group_folds(groups[train], N_INNER)
+        base = chosen(shares[train], y[train], folds, shares, 1, [("linear", 1.0)])
+        above = y[train] - base[train]
+        found.append(base[test] + chosen(x[train], above, folds, x[test], n_blocks, candidates))
     return np.concatenate(found)
 
 
 def chosen(
-    x: np.ndarray, y: np.ndarray, groups: np.ndarray, new: np.ndarray, kernels: Sequence
+    x: np.ndarray, y: np.ndarray, folds: Sequence, new: np.ndarray, n_blocks: int, choice: Sequence
 ) -> np.ndarray:
-    """(n_new, n_targets) predictions with the kernel and strength that the inner folds choose."""
-    folds = group_folds(groups, N_INNER)
-    losses = np.stack([
-        sum(np.abs(y[b] - path(x[a], y[a], x[b], kernel)).sum(axis=1) for a, b in folds)
-        for kernel in kernels
-    ])  # fmt: skip
-    best, strength = np.divmod(losses.reshape(-1, y.shape[1]).argmin(axis=0), len(ALPHAS))
+    """(n_new, n_targets) predictions by what the inner folds choose: candidate and strength."""
+    losses = [
+        sum(np.abs(y[b] - path(x[a], y[a], x[b], n_blocks, c)).sum(axis=1) for a, b in folds)
+        for c in choice
+    ]
+    best, strength = np.divmod(np.concatenate(losses).argmin(axis=0), len(ALPHAS))
     found = np.empty((len(new), y.shape[1]))
     for which in np.unique(best):
         of = np.flatnonzero(best == which)
-        found[:, of] = path(x, y[:, of], new, kernels[which])[strength[of], :, range(len(of))].T
+        predicted = path(x, y[:, of], new, n_blocks, choice[which])
+        found[:, of] = predicted[strength[of], :, range(len(of))].T
     return found
 
 
-def path(x: np.ndarray, y: np.ndarray, new: np.ndarray, kernel: str | float) -> np.ndarray:
+def path(
+    x: np.ndarray, y: np.ndarray, new: np.ndarray, n_blocks: int, candidate: tuple
+) -> np.ndarray:
     """(n_strengths, n_new, n_targets) predictions at every strength, from one factorisation."""
-    varies = x.std(axis=0) > SINGLE * np.abs(x).max(axis=0)
-    mean = y.mean(axis=0)
-    if not varies.any():
-        return np.tile(mean, (len(ALPHAS), len(new), 1))
-    scaler = StandardScaler().fit(x[:, varies])
-    x, new = (scaler.transform(t[:, varies]) / np.sqrt(varies.sum()) for t in (x, new))
+    kernel, damping = candidate
+    spread, mean = x.std(axis=0), y.mean(axis=0)
+    varies = spread > SINGLE * np.abs(x).max(axis=0)
+    weights = varies * damping ** (np.arange(len(varies)) * n_blocks // len(varies))
+    scale = weights / np.where(varies, spread, 1) / (np.linalg.norm(weights) or 1)
+    x, new = ((t - x.mean(axis=0)) * scale for t in (x, new))
     values, vectors = np.linalg.eigh(between(x, x, kernel))
     inside, outside = vectors.T @ (y - mean), between(new, x, kernel) @ vectors
     return mean + np.stack([outside @ (inside / (values + a)[:, None]) for a in ALPHAS])
@@ -267,11 +274,7 @@ def path(x: np.ndarray, y: np.ndarray, new: np.ndarray, kernel: str | float) -> 
 
 def between(a: np.ndarray, b: np.ndarray, kernel: str | float) -> np.ndarray:
     """(n_a, n_b) kernel of two tables of features."""
-    products = a @ b.T
-    if kernel == "linear":
-        return products
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * products
-    return np.exp(-kernel * squares)
+    return a @ b.T if kernel == "linear" else rbf_kernel(a, b, gamma=kernel)
 
 
 def bootstrap_means(
@@ -285,7 +288,7 @@ def bootstrap_means(
     Parameters
     ----------
     errors
-        (n_structures, ...), such as absolute errors of several models.
+        (n_structures, n_columns), such as absolute errors of several targets.
     groups
         (n_structures,) labels of what is drawn together.
     n_bootstrap, seed
@@ -294,7 +297,7 @@ def bootstrap_means(
     Returns
     -------
     numpy.ndarray
-        (1 + n_bootstrap, ...), the mean over all first.
+        (1 + n_bootstrap, n_columns), the mean over all first.
 
     Examples
     --------
@@ -305,11 +308,8 @@ def bootstrap_means(
     >>> ratio.low < 2 < ratio.high
     True
     """
-    errors = np.asarray(errors, dtype=float)
-    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(sizes), *errors.shape[1:]))
-    np.add.at(sums, group, errors)
+    of_group = pd.DataFrame(errors).groupby(np.asarray(groups))
+    sums, sizes = of_group.sum().to_numpy(), of_group.size().to_numpy()
     rng, n = np.random.default_rng(seed), len(sizes)
-    weights = rng.multinomial(n, np.full(n, 1 / n), n_bootstrap)
-    weights = np.vstack([np.ones(n, int), weights])
-    return np.tensordot(weights, sums, 1) / (weights @ sizes).reshape(-1, *[1] * (errors.ndim - 1))
+    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_bootstrap)])
+    return weights @ sums / (weights @ sizes)[:, None]
