@@ -27,7 +27,13 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """The first of some numbers, and the 95 % interval of the others, if there are any."""
+    """The first of some numbers, and the 95 % interval of the others, if there are any.
+
+    Examples
+    --------
+    >>> str(estimate(np.array([2.0, 1.0, 1.0, 3.0, 3.0])))
+    '2.00 [1.00, 3.00]'
+    """
     drawn = np.quantile(values[1:], [0.025, 0.975]) if len(values) > 1 else (np.nan, np.nan)
     return Estimate(float(values[0]), *map(float, drawn))
 
