@@ -47,7 +47,13 @@ def finished(figure: Figure) -> Figure:
 
 
 def labelled(axis: Axes, **labels: str) -> Figure:
-    """A figure whose axis gets its labels, and its legend, if it has one, room above it."""
+    """A figure whose axis gets its labels, and its legend, if it has one, room above it.
+
+    Examples
+    --------
+    >>> labelled(plt.subplots()[1], xlabel="order", ylabel="GFRE").axes[0].get_xlabel()
+    'order'
+    """
     axis.set(**labels)
     if legend := axis.get_legend():
         short = max(len(text.get_text()) for text in legend.get_texts()) < 30
@@ -319,7 +325,14 @@ def about_zero(
 
 
 def scatter(table: pd.DataFrame, x: str, y: str, hue: str) -> Axes:
-    """Points coloured and marked by a label."""
+    """Points coloured and marked by a label, on axes to be `labelled`.
+
+    Examples
+    --------
+    >>> axis = scatter(pd.DataFrame({"x": [1, 2], "y": [3, 4], "kind": "a"}), "x", "y", "kind")
+    >>> axis.collections[0].get_offsets().tolist()
+    [[1.0, 3.0], [2.0, 4.0]]
+    """
     _, axis = plt.subplots(figsize=(6.4, 4.3))
     return sns.scatterplot(table, x=x, y=y, hue=hue, style=hue, s=55, ax=axis)
 
