@@ -20,7 +20,6 @@ from umlip_latents.prediction import (
     CANDIDATES,
     PLAIN,
     bootstrap_means,
-    composition,
     group_folds,
     materials,
     pooled_features,
@@ -28,6 +27,7 @@ from umlip_latents.prediction import (
     structure_labels,
 )
 from umlip_latents.resources import InputError
+from umlip_latents.structures import composition
 
 N = 72
 GROUPS = np.repeat(np.arange(36), 2)

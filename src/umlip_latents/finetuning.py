@@ -20,8 +20,8 @@ from .models.base import Course, LatentModel, TrainableModel, Unsupported, weigh
 from .models.catalog import load_model
 from .resources import InputError, written_whole
 from .splits import split_by_origin
-from .structures import labels_fingerprint, load_structures
-from .training import element_counts, prediction_errors
+from .structures import composition, labels_fingerprint, load_structures
+from .training import prediction_errors
 
 PROTOCOLS = (
     "full fine-tuning",
@@ -289,14 +289,15 @@ def starting_model(pretrained: LatentModel, protocol: str, seed: int) -> LatentM
 
 
 def alignment(model: TrainableModel, structures: Sequence[Atoms]) -> np.ndarray:
-    """(120,) energy in eV for each element that best explains the model's errors."""
+    """(119,) energy in eV for each element that best explains the model's errors."""
     errors = [a.get_potential_energy() - len(a) * model.energy_and_forces(a)[0] for a in structures]
     return element_energies(structures, errors)
 
 
 def element_energies(structures: Sequence[Atoms], energies: Sequence[float]) -> np.ndarray:
-    """(120,) least-squares energy of each element in eV, zero for elements not present."""
-    return np.linalg.lstsq(element_counts(structures), np.asarray(energies), rcond=None)[0]
+    """(119,) least-squares energy of each element in eV, zero for elements not present."""
+    counts = composition(structures) * [[len(a)] for a in structures]
+    return np.linalg.lstsq(counts, np.asarray(energies), rcond=None)[0]
 
 
 def record(run: FineTuning, epoch: int, model: LatentModel, test: Sequence[Atoms]) -> None:

@@ -75,17 +75,6 @@ def structure_labels(structures: Sequence[Atoms]) -> pd.DataFrame:
     return labels.assign(distance=structure_property([atoms.copy() for atoms in structures])[0])
 
 
-def composition(structures: Sequence[Atoms]) -> np.ndarray:
-    """(n_structures, 119) share of each atomic number among the atoms of a structure.
-
-    Examples
-    --------
-    >>> composition([Atoms("H2O")])[0, [1, 8]].round(2).tolist()
-    [0.67, 0.33]
-    """
-    return np.array([np.bincount(a.numbers, minlength=119) / len(a) for a in structures])
-
-
 def materials(structures: Sequence[Atoms]) -> np.ndarray:
     """(n_structures,) which structures are versions of one thing, and must not be parted.
 

@@ -18,6 +18,7 @@ from .features import Features, common_structures
 from .models.base import LatentModel
 from .reconstruction import subtract_element_means
 from .resources import InputError
+from .structures import composition
 
 
 def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
@@ -317,7 +318,7 @@ def structure_property(structures: Sequence[Atoms]) -> tuple[np.ndarray, str]:
     ([2.55, 2.34], 'distance to the nearest neighbour (Å)')
     """
     if all(a.calc is not None and "energy" in a.calc.results for a in structures):
-        shares = np.array([np.bincount(a.numbers, minlength=120) / len(a) for a in structures])
+        shares = composition(structures)
         energies = np.array([a.get_potential_energy() / len(a) for a in structures])
         above = energies - shares @ np.linalg.lstsq(shares, energies, rcond=None)[0]
         return above, "energy above its elements (eV/atom)"

@@ -71,6 +71,17 @@ def load_structures(source: str | Path) -> list[Atoms]:
     return structures
 
 
+def composition(structures: Sequence[Atoms]) -> np.ndarray:
+    """(n_structures, 119) share of each atomic number among the atoms of a structure.
+
+    Examples
+    --------
+    >>> composition([Atoms("H2O")])[0, [1, 8]].round(2).tolist()
+    [0.67, 0.33]
+    """
+    return np.array([np.bincount(a.numbers, minlength=119) / len(a) for a in structures])
+
+
 def check_structure(atoms: Atoms, where: str) -> None:
     """Raise `InputError` unless `atoms` is physically meaningful."""
     if len(atoms) == 0:

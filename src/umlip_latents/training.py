@@ -13,7 +13,7 @@ from .models import mace
 from .models.base import TrainableModel
 from .resources import InputError, sha256
 from .splits import split_structures
-from .structures import list_datasets, load_structures
+from .structures import composition, list_datasets, load_structures
 
 
 def read_recipe(recipe_file: str | Path) -> dict:
@@ -208,15 +208,9 @@ def composition_baseline(training: Sequence[Atoms], test: Sequence[Atoms]) -> di
 
 
 def per_atom(structures: Sequence[Atoms]) -> tuple[np.ndarray, np.ndarray]:
-    """Fraction of each element, (n_structures, 120), and energies in eV/atom."""
-    sizes = np.array([len(a) for a in structures])
-    energies = np.array([a.get_potential_energy() for a in structures])
-    return element_counts(structures) / sizes[:, None], energies / sizes
-
-
-def element_counts(structures: Sequence[Atoms]) -> np.ndarray:
-    """(n_structures, 120) atoms of each element, by atomic number."""
-    return np.array([np.bincount(a.numbers, minlength=120) for a in structures], dtype=float)
+    """Share of each element, (n_structures, 119), and energies in eV/atom."""
+    energies = np.array([a.get_potential_energy() / len(a) for a in structures])
+    return composition(structures), energies
 
 
 def error_summary(energy: Sequence[float], force: Sequence[np.ndarray]) -> dict[str, float]:

@@ -57,7 +57,7 @@ class Course(NamedTuple):
     training, replay
         Labelled structures; those for replay keep a readout of their own.
     shift
-        (120,) energy in eV to add to that of each element before the first step.
+        (119,) energy in eV to add to that of each element before the first step.
     folder
         Where the caller leaves the `weights_file` of each epoch before it asks for the next, and
         the family may keep files of its own.
