@@ -25,7 +25,6 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.kernel_approximation import Nystroem
-from sklearn.pipeline import make_union
 
 from .factors import Pairwise, TriangularFactors, error_matrix, part_labels, rows_of_parts
 from .nearness import median_distance
@@ -34,8 +33,7 @@ from .regression import Regularization, default_regularization
 from .resources import InputError
 
 METRICS = ("gfre", "lfre", "gfrd", "kernel")
-BANDWIDTHS = (0.5, 1, 2)  # of the kernels, in median distances
-LANDMARKS = 256  # training atoms that span the features of a kernel
+LANDMARKS = 300  # training atoms that span the features of a kernel
 ENOUGH = 10  # training atoms of an element, to know its mean by
 
 
@@ -151,37 +149,33 @@ def pointwise_global(
 def kernel_features(features: np.ndarray, train: np.ndarray) -> np.ndarray:
     r"""Features in which a linear map is kernel ridge regression on the given ones.
 
-    The Nyström features of radial kernels :math:`\exp(-|x - x'|^2 / 2\sigma^2)` of several widths
-    side by side, that is of their sum: what a narrow kernel only memorises, the regularisation of
-    the map keeps out. The widths are `BANDWIDTHS` times the median distance of the training atoms.
+    The kernel has a straight and a bent part, :math:`x \cdot x' + \exp(-|x - x'|^2 / 2\sigma^2)`,
+    for features of unit total variance and with the median of the distances between training atoms
+    as :math:`\sigma`. The bent part is in the Nyström approximation.
 
     Parameters
     ----------
     features
         (n_atoms, width).
     train
-        Indices of the training atoms. Up to `LANDMARKS` of them span the features of each kernel;
-        with no more training atoms than that, the regression is exact.
+        Indices of the training atoms, of which up to `LANDMARKS` span the bent part. With no more
+        training atoms than that, the regression is exact.
 
     Returns
     -------
     numpy.ndarray
-        (n_atoms, len(BANDWIDTHS) * LANDMARKS), or fewer for few training atoms.
+        (n_atoms, width + LANDMARKS), or fewer columns for fewer training atoms.
 
     Examples
     --------
     >>> kernel_features(np.random.default_rng(0).normal(size=(40, 2)), np.arange(30)).shape
-    (40, 90)
+    (40, 32)
     """
     x = scaled(features, train, "source")
+    gamma = 1 / (2 * median_distance(x[train]) ** 2)
     count = min(LANDMARKS, len(train))
-    width = median_distance(x[train])
-    gammas = [1 / (2 * (width * relative) ** 2) for relative in BANDWIDTHS]
-    return (
-        make_union(*(Nystroem(gamma=g, n_components=count, random_state=0) for g in gammas))
-        .fit(x[train])
-        .transform(x)
-    )
+    bent = Nystroem(gamma=gamma, n_components=count, random_state=0).fit(x[train])
+    return np.hstack([x, bent.transform(x)])
 
 
 def reconstruction_matrix(

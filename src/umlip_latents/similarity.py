@@ -3,14 +3,14 @@
 Where a reconstruction error fits a map on training atoms and judges it on others, these measures
 look at one set of atoms. Each takes the tables of all models, since most of the work is done once
 for a table, and returns the value of every ordered pair: row = source, column = target. None
-changes if the features of a table are shifted, turned, or all multiplied by one number. `MEASURES`
-says which of them are large for features that are alike, and which are symmetric; those that look
-at neighbours are in `nearness`.
+changes if the features of a table are shifted, turned (but for `pwcca`) or all multiplied by one
+number. `MEASURES` says which are large for features that are alike, and which are symmetric; those
+that look at neighbours are in `nearness`.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import product
+from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
@@ -114,9 +114,7 @@ def svcca(tables: Tables) -> np.ndarray:
         u, s, _ = np.linalg.svd(x, full_matrices=False)
         held = np.cumsum(s**2) / (s**2).sum()
         bases.append(u[:, : np.searchsorted(held, 0.99) + 1])
-    return np.array(
-        [[np.linalg.svd(a.T @ b, compute_uv=False).mean() for b in bases] for a in bases]
-    )
+    return of_pairs(bases, lambda a, b: np.linalg.svd(a.T @ b, compute_uv=False).mean())
 
 
 def pwcca(tables: Tables) -> np.ndarray:
@@ -126,7 +124,8 @@ def pwcca(tables: Tables) -> np.ndarray:
     :math:`w_i = \sum_j |h_i \cdot y_j|` for the canonical variates :math:`h_i` of the target and
     its columns :math:`y_j`: directions in which the target hardly varies count little. 1: a linear
     map takes the source's to the target's; 0: no relation, as far as there are many more atoms than
-    columns. If the source has fewer directions, those of the target that it lacks do not count.
+    columns. If the source has fewer directions, those of the target that it lacks do not count; and
+    the weights, unlike all else here, change as the target's features are turned.
 
     Parameters, result and errors are those of `cka`.
 
@@ -141,12 +140,14 @@ def pwcca(tables: Tables) -> np.ndarray:
         u, s, vh = np.linalg.svd(x, full_matrices=False)
         held = s > 1e-6 * s[0]  # the rest is the rounding of single precision
         spaces.append((u[:, held], s[held, None] * vh[held]))
-    found = []
-    for (source, _), (target, columns) in product(spaces, spaces):
-        variates, correlations, _ = np.linalg.svd(target.T @ source, full_matrices=False)
-        weights = np.abs(variates.T @ columns).sum(axis=1)
-        found.append(np.average(correlations, weights=weights))
-    return np.reshape(found, (len(spaces), len(spaces)))
+    found = np.empty((len(spaces), len(spaces)))
+    for (i, (a, a_columns)), (j, (b, b_columns)) in combinations_with_replacement(
+        enumerate(spaces), 2
+    ):
+        of_a, correlations, of_b = np.linalg.svd(a.T @ b, full_matrices=False)
+        found[j, i] = np.average(correlations, weights=np.abs(of_a.T @ a_columns).sum(axis=1))
+        found[i, j] = np.average(correlations, weights=np.abs(of_b @ b_columns).sum(axis=1))
+    return found
 
 
 def procrustes(tables: Tables) -> np.ndarray:
@@ -168,8 +169,8 @@ def procrustes(tables: Tables) -> np.ndarray:
     [0.0, 0.0, 0.65]
     """
     units = [x / np.linalg.norm(x) for x in prepared(tables)]
-    overlaps = [[np.linalg.norm(a.T @ b, "nuc") for b in units] for a in units]
-    return np.sqrt(np.clip(1 - np.array(overlaps), 0, None))
+    overlaps = of_pairs(units, lambda a, b: np.linalg.norm(a.T @ b, "nuc"))
+    return np.sqrt(np.clip(1 - overlaps, 0, None))
 
 
 class Measure(NamedTuple):
@@ -223,6 +224,14 @@ def on_halves(metric: str, tables: Tables, groups: np.ndarray, n_halves: int) ->
         with suppress(InputError):
             values.append(measured(metric, [x[half] for x in tables], groups[half]))
     return np.array(values)
+
+
+def of_pairs(items: Tables, value: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
+    """(n, n) values of all pairs, where the order of the two makes no difference."""
+    found = np.empty((len(items), len(items)))
+    for (i, a), (j, b) in combinations_with_replacement(enumerate(items), 2):
+        found[i, j] = found[j, i] = value(a, b)
+    return found
 
 
 def debiased_alignment(
