@@ -218,6 +218,8 @@ def test_a_rolled_sheet_has_two_dimensions_and_ties_do_not_count():
     with pytest.raises(InputError, match="0 atoms with two neighbours"):
         two_nn_dimension(twice)
     assert two_nn_dimension(np.vstack([roll, roll[:200]])) == pytest.approx(2, rel=0.1)
+    # each point twice in a structure: equal atoms, which are no two neighbours
+    assert two_nn_dimension(twice, np.repeat(np.arange(3000), 2)) == pytest.approx(2, rel=0.1)
 
 
 @pytest.mark.parametrize(

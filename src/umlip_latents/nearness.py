@@ -122,7 +122,8 @@ def two_nn_dimension(features: np.ndarray, groups: np.ndarray | None = None) -> 
     distances to both, is distributed as :math:`F(\mu) = 1 - \mu^{-d}`; d is the slope through the
     origin of :math:`-\log(1 - F)` against :math:`\log\mu` over the smallest 90 % of the ratios.
     It looks at the scale of the nearest neighbours, where noise has a say, and does not see how
-    much variance a direction holds. Above some 10 it comes out too small. Atoms whose nearest
+    much variance a direction holds. Above some 10 it comes out too small. The two neighbours are of
+    two groups, since two atoms that symmetry makes equal lie equally far. Atoms whose nearest
     neighbour is a tie are left out.
 
     Parameters
@@ -150,8 +151,14 @@ def two_nn_dimension(features: np.ndarray, groups: np.ndarray | None = None) -> 
     """
     (x,), groups = prepared([features]), checked_groups([features], groups)
     rng = np.random.default_rng(0)
-    squares = [squares_to_others(x, part, groups, rng) for part in parts(len(x))]
-    first, second = np.concatenate([np.partition(s, 1, axis=1)[:, :2] for s in squares]).T
+    order = np.argsort(groups)
+    starts = np.searchsorted(groups[order], np.unique(groups))
+    two = []
+    for part in parts(len(x)):
+        squares = squares_to_others(x, part, groups, rng)[:, order]
+        of_groups = np.minimum.reduceat(squares, starts, axis=1)
+        two.append(np.partition(of_groups, 1, axis=1)[:, :2])
+    first, second = np.concatenate(two).T
     apart = (first > TIE) & np.isfinite(second)
     if apart.sum() < 10:
         raise InputError(f"{apart.sum()} atoms with two neighbours are too few for a dimension.")

@@ -28,7 +28,7 @@ from .nearness import (
 )
 from .resources import InputError
 
-HALVES = 50  # half-samples, from which the intervals come
+HALVES = 30  # half-samples, from which the intervals come
 
 
 def cka(tables: Tables) -> np.ndarray:
