@@ -112,32 +112,31 @@ class TriangularFactors:
     def residuals(
         self,
         x: torch.Tensor,
-        regularization: Regularization,
-        *,
-        sources: Iterable[str] | None = None,
-        distortion: bool = False,
+        chosen: Regularization,
+        only: Sequence[str] = (),
+        turned: bool = False,
     ) -> Pairwise:
         """(n_rows,) norms of what the linear maps miss of rows of standardized features.
 
-        Of some sources or of all; with `distortion`, of what a rotation of the source's features
-        misses of the image of the linear map.
+        From all sources or some `only`; `turned`, of what the best rotation of the source's
+        features misses of the image of the linear map.
         """
         first, second = self.standardized(0), self.standardized(1)
         whole = torch.cat([first, second])
         found = {}
-        for source in sources or self.columns:
+        for source in only or self.columns:
             s = self.columns[source]
             fitted = TwoFoldRegression(
                 first[None, :, s],
                 second[None, :, s],
                 whole[None, :, s],
                 self.counts[:2],
-                regularization,
+                chosen,
             )
             for target, t in self.columns.items():
                 weights = fitted.fit(first[None, :, t], second[None, :, t], whole[None, :, t])[0]
                 missed = x[:, t] - x[:, s] @ weights
-                if distortion:
+                if turned:
                     missed = x[:, s] @ less_rotation(weights, whole[:, s])
                 found[source, target] = missed.norm(dim=1).cpu().numpy()
         return found

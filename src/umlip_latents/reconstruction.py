@@ -117,13 +117,13 @@ def pointwise_errors(
         return pointwise_local(features, train, test, groups, chosen, *options)
     options = train, test, groups, chosen, device
     if metric != "kernel":
-        found = pointwise_global(features, *options, distortion=metric == "gfrd")
+        found = pointwise_global(features, *options, turned=metric == "gfrd")
         return Pointwise(found)
     errors: Pairwise = {}
     for source, x in features.items():
         bent = f"kernel of {source}"
         tables = {bent: kernel_features(x, train), **features}
-        found = pointwise_global(tables, *options, sources=[bent])
+        found = pointwise_global(tables, *options, only=[bent])
         errors |= {(source, target): found[bent, target] for target in features}
     return Pointwise(errors)
 

@@ -16,16 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
-from .nearness import (
-    Tables,
-    cknna,
-    cosines,
-    information_imbalance,
-    median_distance,
-    neighbour_overlap,
-    parts,
-    prepared,
-)
+from . import nearness
+from .nearness import Tables
 from .resources import InputError
 
 HALVES = 30  # half-samples, from which the intervals come
@@ -67,7 +59,7 @@ def cka(tables: Tables) -> np.ndarray:
     >>> cka([x, 2 * x[:, ::-1] + 1, y]).round(1)[0].tolist()
     [1.0, 1.0, 0.0]
     """
-    return debiased_alignment(prepared(tables), lambda x, part: x[part] @ x.T)
+    return debiased_alignment(nearness.prepared(tables), lambda x, part: x[part] @ x.T)
 
 
 def rbf_cka(tables: Tables) -> np.ndarray:
@@ -86,7 +78,7 @@ def rbf_cka(tables: Tables) -> np.ndarray:
     >>> bool(abs(linear) < 0.1 < bent)
     True
     """
-    in_widths = [x / median_distance(x) for x in prepared(tables)]
+    in_widths = [x / nearness.median_distance(x) for x in nearness.prepared(tables)]
     return debiased_alignment(
         in_widths, lambda x, part: np.exp(-euclidean_distances(x[part], x, squared=True) / 2)
     )
@@ -110,7 +102,7 @@ def svcca(tables: Tables) -> np.ndarray:
     [1.0, 1.0]
     """
     bases = []
-    for x in prepared(tables):
+    for x in nearness.prepared(tables):
         u, s, _ = np.linalg.svd(x, full_matrices=False)
         held = np.cumsum(s**2) / (s**2).sum()
         bases.append(u[:, : np.searchsorted(held, 0.99) + 1])
@@ -136,7 +128,7 @@ def pwcca(tables: Tables) -> np.ndarray:
     [1.0, 1.0]
     """
     spaces = []
-    for x in prepared(tables):
+    for x in nearness.prepared(tables):
         u, s, vh = np.linalg.svd(x, full_matrices=False)
         held = s > 1e-6 * s[0]  # the rest is the rounding of single precision
         spaces.append((u[:, held], s[held, None] * vh[held]))
@@ -168,7 +160,7 @@ def procrustes(tables: Tables) -> np.ndarray:
     >>> procrustes([x, -2 * x, x[:, :1]]).round(2)[0].tolist()
     [0.0, 0.0, 0.65]
     """
-    units = [x / np.linalg.norm(x) for x in prepared(tables)]
+    units = [x / np.linalg.norm(x) for x in nearness.prepared(tables)]
     overlaps = of_pairs(units, lambda a, b: np.linalg.norm(a.T @ b, "nuc"))
     return np.sqrt(np.clip(1 - overlaps, 0, None))
 
@@ -185,12 +177,12 @@ class Measure(NamedTuple):
 MEASURES = {
     "cka": Measure(cka, larger=True, symmetric=True),
     "cka-rbf": Measure(rbf_cka, larger=True, symmetric=True),
-    "overlap": Measure(neighbour_overlap, larger=True, symmetric=True, local=True),
-    "cknna": Measure(cknna, larger=True, symmetric=True, local=True),
+    "overlap": Measure(nearness.neighbour_overlap, larger=True, symmetric=True, local=True),
+    "cknna": Measure(nearness.cknna, larger=True, symmetric=True, local=True),
     "svcca": Measure(svcca, larger=True, symmetric=True),
     "pwcca": Measure(pwcca, larger=True, symmetric=False),
     "procrustes": Measure(procrustes, larger=False, symmetric=True),
-    "imbalance": Measure(information_imbalance, larger=False, symmetric=False, local=True),
+    "imbalance": Measure(nearness.information_imbalance, larger=False, symmetric=False, local=True),
 }
 
 
@@ -210,11 +202,11 @@ def measured(metric: str, tables: Tables, groups: np.ndarray) -> np.ndarray:
 def on_halves(metric: str, tables: Tables, groups: np.ndarray, n_halves: int) -> np.ndarray:
     """(1 + n_halves, n_tables, n_tables) values on all atoms, and on random halves of the groups.
 
-    A bootstrap would draw an atom twice, and make it its own neighbour. The spread over halves
-    drawn without replacement is that of the whole over new samples, since the half that is left
-    out doubles the variance and the half that is common takes as much off again (delete-half
-    jackknife). A half on which nothing can be measured, as where one table does not vary, is left
-    out; of fewer than four groups there are none.
+    A bootstrap would draw an atom twice, and make it its own neighbour. Halves are drawn without
+    replacement (delete-half jackknife): to first order their values spread about that of the whole
+    as much as that of the whole does over new samples, 1/(n/2) - 1/n = 1/n. A half on which
+    nothing can be measured, as where one table does not vary, is left out; of fewer than four
+    groups there are none.
     """
     values = [measured(metric, tables, groups)]
     labels, rng = np.unique(groups), np.random.default_rng(0)
@@ -240,7 +232,7 @@ def debiased_alignment(
     """Cosines of the unbiased HSIC between kernels, which are made a part of the rows at a time."""
     n = len(tables[0])
     products, sums = np.zeros((len(tables), len(tables))), np.zeros((len(tables), n))
-    for part in parts(n):
+    for part in nearness.parts(n):
         rows = np.stack([kernel(x, part) for x in tables])
         rows[:, np.arange(rows.shape[1]), np.arange(n)[part]] = 0
         sums[:, part] = rows.sum(axis=2)
@@ -248,4 +240,4 @@ def debiased_alignment(
         products += flat @ flat.T
     total = sums.sum(axis=1)
     hsic = products + np.outer(total, total) / ((n - 1) * (n - 2)) - 2 / (n - 2) * sums @ sums.T
-    return cosines(hsic)
+    return nearness.cosines(hsic)
