@@ -132,9 +132,10 @@ def compare(
     left_out: dict[str, str] = {}
     measures = [metric for metric in metrics if metric in MEASURES]
     for name, (train, test) in product(tables, splits):
-        for part in (train, test) if measures else (train,):
-            if why := constant(seen(name, train)[part], name):
-                left_out[name] = why
+        if why := constant(seen(name, train)[train], name):
+            left_out[name] = why
+        elif measures and constant(seen(name, train)[test], name):
+            left_out[name] = f"{name}: features do not vary over the test atoms."
     names = tuple(name for name in tables if name not in left_out)
     if len(names) < 2:
         raise InputError(" ".join(["Two sets of features are needed.", *left_out.values()]))

@@ -28,7 +28,13 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """The first of some numbers, and the 95 % interval of the others, if there are any."""
+    """The first of some numbers, and the 95 % interval of the others, if there are any.
+
+    Examples
+    --------
+    >>> print(estimate(np.array([0.5, 0.4, 0.6])), estimate(np.array([0.5])))
+    0.50 [0.41, 0.59] 0.50
+    """
     drawn = np.quantile(values[1:], [0.025, 0.975]) if len(values) > 1 else (np.nan, np.nan)
     return Estimate(float(values[0]), *map(float, drawn))
 
