@@ -87,10 +87,16 @@ def test_compare_agrees_with_scikit_matter(files, capsys, split):
 def test_one_number_for_one_cell(files, capsys):
     names = ("chgnet-0.3.0", "mini-mace-mptrj")
     paths = [files / f"{m}.npz" for m in names]
-    options = {"metrics": ("gfre", "lfre"), "by": "structure", "n_splits": 3, "n_test": 40}
+    options = {
+        "metrics": ("gfre", "lfre", "cka", "imbalance"),
+        "by": "structure",
+        "n_splits": 3,
+        "n_test": 40,
+    }
     found = compare({path.stem: Features.load(path) for path in paths}, n_bootstrap=20, **options)
     table = pd.read_csv(io.StringIO(found.table.to_csv(index=False)), float_precision="round_trip")
     command = ["compare", *map(str, paths), "--metric", "gfre", "--metric", "lfre"]
+    command += ["--metric", "cka", "--metric", "imbalance"]
     command += ["--splits", "3", "--n-test", "40", "--bootstrap", "20"]
     assert main([*command, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)

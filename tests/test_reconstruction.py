@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from skmatter.linear_model import Ridge2FoldCV
+from skmatter.metrics import global_reconstruction_distortion as skmatter_gfrd
 from skmatter.metrics import global_reconstruction_error as skmatter_gfre
 from skmatter.metrics import local_reconstruction_error as skmatter_lfre
 from skmatter.metrics import (
@@ -20,6 +21,7 @@ from umlip_latents import (
     split_atoms,
 )
 from umlip_latents.reconstruction import (
+    kernel_features,
     of_known_elements,
     pointwise_errors,
     subtract_element_means,
@@ -345,3 +347,61 @@ def test_threads_are_given_back():
         assert found == pytest.approx(again, abs=1e-12)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("pair", [("smooth", "wide"), ("stiff", "wide"), ("smooth", "smooth")])
+def test_the_distortion_is_that_of_scikit_matter(pair):
+    x, y = (TABLES[name] for name in pair)  # scikit-matter takes no wider source than target
+    found = reconstruction_matrix({"x": x, "y": y}, TRAIN, TEST, "gfrd").loc["x", "y"]
+    assert found == pytest.approx(skmatter_gfrd(x, y, train_idx=TRAIN, test_idx=TEST), rel=1e-6)
+
+
+def test_the_distortion_is_zero_for_rotated_copies_and_sees_stretching():
+    x = np.random.default_rng(0).normal(size=(4000, 4))
+    turned = 3 * x @ np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0] - 1
+    pairs = {"x": x, "turned": turned, "stretched": x * [1, 1, 1, 30], "first": x[:, :2]}
+    parts = np.arange(2000), np.arange(2000, 4000)
+    found = {m: reconstruction_matrix(pairs, *parts, m) for m in ("gfre", "gfrd")}
+    assert found["gfrd"].loc["x", "turned"] == pytest.approx(0, abs=1e-6)
+    assert found["gfrd"].loc["turned", "x"] == pytest.approx(0, abs=1e-6)
+    assert found["gfre"].loc["x", "stretched"] < 1e-6
+    # four directions of half the length each become one of nearly all and three of the rest
+    expected = np.hypot(30 / 903**0.5 - 0.5, 3**0.5 * (1 / 903**0.5 - 0.5))
+    assert found["gfrd"].loc["x", "stretched"] == pytest.approx(expected, abs=0.03)
+    assert np.isfinite(found["gfrd"].to_numpy()).all()  # wider and narrower
+
+
+def test_a_kernel_rebuilds_what_is_bent():
+    x = np.random.default_rng(0).normal(size=(900, 2))
+    pairs = {"x": x, "bent": np.hstack([x**2, np.sin(2 * x)])}
+    parts = np.arange(600), np.arange(600, 900)
+    straight, bent = (reconstruction_matrix(pairs, *parts, m) for m in ("gfre", "kernel"))
+    assert straight.loc["x", "bent"] > 0.8
+    assert bent.loc["x", "bent"] < 0.2
+    assert bent.loc["x", "x"] < 1e-3
+    noise = np.random.default_rng(1).normal(size=(900, 2))
+    unrelated = reconstruction_matrix({"x": x, "noise": noise}, *parts, "kernel")
+    assert unrelated.loc["x", "noise"] == pytest.approx(1, abs=0.1)
+
+
+def test_with_all_training_atoms_as_landmarks_the_kernel_is_exact():
+    x = np.random.default_rng(2).normal(size=(120, 3))
+    train = np.arange(80)
+    phi = kernel_features(x, train)
+    z = (x - x[train].mean(axis=0)) / np.sqrt(x[train].var(axis=0).sum())
+    distances = np.linalg.norm(z[:, None] - z[None], axis=2)
+    width = np.median(distances[:80, :80][distances[:80, :80] > 0])
+    kernel = z @ z.T + np.exp(-(distances**2) / (2 * width**2))
+    assert (phi @ phi.T)[:, train] == pytest.approx(kernel[:, train], abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["gfrd", "kernel"])
+def test_other_errors_ignore_shift_scale_and_rotation(metric):
+    rng = np.random.default_rng(0)
+    x, y = TABLES["smooth"], TABLES["wide"][:, :12]
+    turned = [5 * z @ np.linalg.qr(rng.normal(size=(z.shape[1],) * 2))[0] - 2 for z in (x, y)]
+    found = [
+        reconstruction_matrix(dict(zip("xy", pair, strict=True)), TRAIN, TEST, metric).loc["x", "y"]
+        for pair in ((x, y), turned)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-3)

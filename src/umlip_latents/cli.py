@@ -19,16 +19,18 @@ from .extraction import extract_features
 from .features import Features, save_npz
 from .models.catalog import list_models, load_model
 from .provenance import provenance
+from .reconstruction import METRICS
 from .resources import InputError, sha256
+from .similarity import MEASURES
 from .structures import list_datasets, load_structures
 
 # figures, training and the book bring heavy libraries: only their commands import them
 
 PATH = click.Path(path_type=Path)
-METRIC = click.Choice(("gfre", "lfre"))
+METRIC = click.Choice((*METRICS, *MEASURES))
 SPLIT = click.Choice(("atom", "structure", "system"))
 FOLDS = click.Choice(("atom", "group"))
-METRIC_HELP = "Error of a global or of local maps; repeat for both."
+METRIC_HELP = "A reconstruction error or another measure; repeatable."
 MODEL_HELP = "A name, a checkpoint file, or a class of your own, FILE.py:CLASS, whose code is run"
 LAYER_HELP = "backbone, last, or another that the model has, such as interaction-1."
 STORE_HELP = "Folder to keep features in and resume from."
@@ -167,7 +169,7 @@ def compare(
     figure: Path | None,
     **options: Any,
 ) -> tuple[Any, str]:
-    """Reconstruction errors between FILES that extract wrote, models, or both."""
+    """Errors and other measures between FILES that extract wrote, models, or both."""
     from . import comparing, results
 
     if len({*files, *model}) < 2:

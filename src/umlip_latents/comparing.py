@@ -1,4 +1,4 @@
-"""The one comparing call: reconstruction errors of all pairs, over splits, with intervals."""
+"""The one comparing call: errors and other measures of all pairs, over splits, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -12,6 +12,7 @@ from .factors import check_spread
 from .features import Features, common_structures
 from .reconstruction import METRICS, of_known_elements, pointwise_errors, subtract_element_means
 from .resources import InputError
+from .similarity import HALVES, MEASURES, on_halves
 from .splits import WAYS, chemical_systems, split_atoms
 
 
@@ -33,14 +34,17 @@ def compare(
     n_bootstrap: int = 200,
     **options: Any,
 ) -> Comparison:
-    """Reconstruction errors of all ordered pairs of features, over splits, with intervals.
+    """Every measure of all ordered pairs of features, over splits, with intervals.
 
     Parameters
     ----------
     features
         Features of the same structures by name; those structures are compared that all have.
     metrics
-        ``"gfre"``, ``"lfre"`` or both.
+        Of `reconstruction.METRICS`, fitted on the training atoms and judged on the test atoms:
+        ``"gfre"``, ``"lfre"``, ``"gfrd"``, ``"kernel"``; of `similarity.MEASURES`, on the test
+        atoms alone: ``"cka"``, ``"cka-rbf"``, ``"overlap"``, ``"cknna"``, ``"svcca"``,
+        ``"pwcca"``, ``"procrustes"``, ``"imbalance"``.
     by
         What is held out: whole structures (``"structure"``), all structures of a set of elements
         (``"system"``), or single atoms (``"atom"``), whose siblings then leak into the training.
@@ -98,8 +102,9 @@ def compare(
     """
     if by not in WAYS or folds not in (None, "atom", "group"):
         raise InputError(f"split by {by}, folds by {folds}: {', '.join(WAYS)}, and atom or group.")
-    if unknown := {*metrics} - {*METRICS}:
-        raise InputError(f"{unknown.pop()}: no such metric, only {' and '.join(METRICS)}.")
+    if unknown := {*metrics} - {*METRICS, *MEASURES}:
+        known = ", ".join((*METRICS, *MEASURES))
+        raise InputError(f"{unknown.pop()}: no such metric, only {known}.")
     if len(features) < 2:
         raise InputError("A comparison needs at least two sets of features.")
     found = dict(zip(features, common_structures(list(features.values())), strict=True))
@@ -125,9 +130,12 @@ def compare(
         return subtract_element_means(x, one.numbers, train) if within_element else x
 
     left_out: dict[str, str] = {}
-    for name, (train, _) in product(tables, splits):
+    measures = [metric for metric in metrics if metric in MEASURES]
+    for name, (train, test) in product(tables, splits):
         if why := constant(seen(name, train)[train], name):
             left_out[name] = why
+        elif measures and constant(seen(name, train)[test], name):
+            left_out[name] = f"{name}: features do not vary over the test atoms."
     names = tuple(name for name in tables if name not in left_out)
     if len(names) < 2:
         raise InputError(" ".join(["Two sets of features are needed.", *left_out.values()]))
@@ -135,9 +143,13 @@ def compare(
     labels = owner if folds == "group" else None
     squares: dict[str, list[np.ndarray]] = {}
     counts: dict[str, list[np.ndarray]] = {}
+    halves: dict[str, list[np.ndarray]] = {metric: [] for metric in measures}
     for train, test in splits:
         chosen = {name: seen(name, train) for name in names}
-        for metric in metrics:
+        tested = [chosen[name][test] for name in names]
+        for metric in measures:
+            halves[metric].append(on_halves(metric, tested, owner[test], min(n_bootstrap, HALVES)))
+        for metric in (metric for metric in metrics if metric in METRICS):
             n_wanted = (n_test_local if metric == "lfre" else None) or len(test)
             part = test[:: max(1, len(test) // n_wanted)]  # about as many, evenly taken
             pointwise = pointwise_errors(chosen, train, part, metric, groups=labels, **options)
@@ -162,6 +174,7 @@ def compare(
         n_test=[len(test) for _, test in splits],
         squares=squares,
         counts=counts,
+        halves=halves,
     )
 
 

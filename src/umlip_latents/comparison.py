@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .figures import error_heat_maps
+from .similarity import MEASURES
 
 MEAN_OF = "neighbours"  # the LFRE's own baseline, kept beside it
 
@@ -40,18 +41,19 @@ def estimate(values: np.ndarray) -> Estimate:
 
 @dataclass
 class Comparison:
-    """Reconstruction errors of all ordered pairs; from `compare`.
+    """Reconstruction errors and other measures of all ordered pairs; from `compare`.
 
     Every number is a median over the splits. The 95 % intervals are those of a bootstrap that
     draws splits anew and, in each, the test structures (by system, the chemical systems), so that
-    they cover both.
+    they cover both. For a measure on the test atoms alone, random halves of these structures take
+    the place of the draws, moved by their mean onto the value of the whole (`on_halves`).
 
     Attributes
     ----------
     names
         Of the compared features, in the order of the matrices.
     metrics
-        ``"gfre"``, ``"lfre"`` or both.
+        Of `reconstruction.METRICS` and `similarity.MEASURES`.
     by, folds, within_element, baselines, seeds, n_bootstrap
         As `compare` was told.
     structures
@@ -65,6 +67,8 @@ class Comparison:
     squares, counts
         By metric, for each split: (n_groups, n, n) sums of squared errors over the test atoms of a
         group, and (n_groups,) their number.
+    halves
+        By measure, for each split: (1 + n_halves, n, n), from `on_halves`.
     """
 
     names: tuple[str, ...]
@@ -82,6 +86,7 @@ class Comparison:
     n_test: list[int]
     squares: dict[str, list[np.ndarray]]
     counts: dict[str, list[np.ndarray]]
+    halves: dict[str, list[np.ndarray]]
 
     @property
     def models(self) -> list[str]:
@@ -91,7 +96,8 @@ class Comparison:
     @cached_property
     def by_split(self) -> pd.DataFrame:
         """A row per metric, split and ordered pair: ``metric``, ``split`` (its seed), ``source``,
-        ``target``, ``error``, and ``neighbours``, the error of the mean of the LFRE's neighbours.
+        ``target``, ``error`` (the value of another measure), and ``neighbours``, the error of the
+        mean of the LFRE's neighbours.
         """
         tables = []
         for metric in self.metrics:
@@ -154,7 +160,12 @@ class Comparison:
         worse = {}
         if "lfre" in self.metrics:
             worse[f"{kind}LFRE"] = self.matrix("lfre") >= self.matrix(MEAN_OF)
-        return error_heat_maps(matrices, marked=worse, n_models=len(self.models))
+        alike = {
+            f"{kind}{metric.upper()}": "similarity"
+            for metric in self.metrics
+            if metric in MEASURES and MEASURES[metric].larger
+        }
+        return error_heat_maps(matrices, marked=worse, alike=alike, n_models=len(self.models))
 
     def __str__(self) -> str:
         """What was compared, and the spread of the errors, in sentences."""
@@ -189,6 +200,8 @@ class Comparison:
 
     def _errors(self, metric: str) -> np.ndarray:
         """(n_splits, n, n)."""
+        if metric in self.halves:
+            return np.array([values[0] for values in self.halves[metric]])
         splits = zip(self.squares[metric], self.counts[metric], strict=True)
         return np.sqrt([s.sum(axis=0) / c.sum() for s, c in splits])
 
@@ -201,7 +214,7 @@ class Comparison:
         """By metric, (1 + n_bootstrap, n, n): over the splits, and over drawn ones."""
         return {
             m: np.concatenate([np.median(self._errors(m), axis=0)[None], self._resampled(m)])
-            for m in self.squares
+            for m in (*self.squares, *self.halves)
         }
 
     def _resampled(self, metric: str) -> np.ndarray:
@@ -210,12 +223,20 @@ class Comparison:
             return np.nan * self._errors(metric)
         rng = np.random.default_rng(0)
         values = []
-        for squares, counts in zip(self.squares[metric], self.counts[metric], strict=True):
+        for whole, *halves in self.halves.get(metric, ()):
+            if len(halves) < 2:
+                return np.nan * self._errors(metric)
+            drawn = rng.integers(len(halves), size=self.n_bootstrap)
+            values.append(whole + (halves - np.mean(halves, axis=0))[drawn])
+        for squares, counts in zip(
+            self.squares.get(metric, ()), self.counts.get(metric, ()), strict=True
+        ):
             n = len(counts)
             weights = rng.multinomial(n, np.full(n, 1 / n), self.n_bootstrap)
-            values.append(np.tensordot(weights, squares, 1) / (weights @ counts)[:, None, None])
+            errors = np.tensordot(weights, squares, 1) / (weights @ counts)[:, None, None]
+            values.append(np.sqrt(errors))
         splits = rng.integers(len(values), size=(len(values), self.n_bootstrap))
-        return np.median(np.sqrt(values)[splits, np.arange(self.n_bootstrap)], axis=0)
+        return np.median(np.array(values)[splits, np.arange(self.n_bootstrap)], axis=0)
 
     def _over(self, pairs: Sequence[tuple[str, str]], metric: str) -> np.ndarray:
         """(1 + n_bootstrap,) mean error over pairs of different names, and that of each draw."""

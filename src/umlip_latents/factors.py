@@ -109,22 +109,36 @@ class TriangularFactors:
         mean, scale = self.standardization()
         return self._shifted(part, mean)[:, 1:] / scale
 
-    def residuals(self, x: torch.Tensor, regularization: Regularization) -> Pairwise:
-        """(n_rows,) norms of what the linear maps miss of rows of standardized features."""
+    def residuals(
+        self,
+        x: torch.Tensor,
+        chosen: Regularization,
+        only: Sequence[str] = (),
+        turned: bool = False,
+    ) -> Pairwise:
+        """(n_rows,) norms of what the linear maps miss of rows of standardized features.
+
+        From all sources or some `only`; `turned`, of what the best rotation of the source's
+        features misses of the image of the linear map.
+        """
         first, second = self.standardized(0), self.standardized(1)
         whole = torch.cat([first, second])
         found = {}
-        for source, s in self.columns.items():
+        for source in only or self.columns:
+            s = self.columns[source]
             fitted = TwoFoldRegression(
                 first[None, :, s],
                 second[None, :, s],
                 whole[None, :, s],
                 self.counts[:2],
-                regularization,
+                chosen,
             )
             for target, t in self.columns.items():
                 weights = fitted.fit(first[None, :, t], second[None, :, t], whole[None, :, t])[0]
-                found[source, target] = (x[:, t] - x[:, s] @ weights).norm(dim=1).cpu().numpy()
+                missed = x[:, t] - x[:, s] @ weights
+                if turned:
+                    missed = x[:, s] @ less_rotation(weights, whole[:, s])
+                found[source, target] = missed.norm(dim=1).cpu().numpy()
         return found
 
     def errors(self, regularization: Regularization = CUTOFF) -> pd.DataFrame:
@@ -139,6 +153,15 @@ def error_matrix(errors: Pairwise, n_test: int) -> pd.DataFrame:
     names = list(dict.fromkeys(source for source, _ in errors))
     table = [[np.linalg.norm(errors[s, t]) / n_test**0.5 for t in names] for s in names]
     return pd.DataFrame(table, index=pd.Index(names, name="source"), columns=names)
+
+
+def less_rotation(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A map less the rotation that is nearest to it on some features, both padded with zeros."""
+    missing = x.shape[1] - weights.shape[1]
+    square = pad(weights, (0, max(missing, 0), 0, max(-missing, 0)))
+    wide = pad(x, (0, max(-missing, 0)))
+    u, _, vh = torch.linalg.svd(wide.mT @ wide @ square)
+    return (square - u @ vh)[: x.shape[1]]
 
 
 def triangular(x: torch.Tensor) -> torch.Tensor:

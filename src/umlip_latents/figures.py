@@ -77,10 +77,13 @@ def error_heat_maps(
     *,
     marked: Mapping[str, pd.DataFrame] = MappingProxyType({}),
     n_models: int | None = None,
+    alike: Mapping[str, str] = MappingProxyType({}),
+    label: str = "reconstruction error",
+    sides: tuple[str, str] = ("source", "target"),
 ) -> Figure:
-    """Reconstruction errors, one panel per metric: row = source, column = target.
+    """Errors between 0 and 1, or measures of likeness, one panel per metric.
 
-    Errors above 1 are black. Up to 16 targets, each cell carries its number.
+    Light is alike. Errors above 1 are black. Up to 16 columns, each cell carries its number.
 
     Parameters
     ----------
@@ -90,6 +93,10 @@ def error_heat_maps(
         Title to booleans: entries that do not beat their own baseline get an asterisk.
     n_models
         The names after so many are baselines, set apart by a line.
+    alike
+        Title to what the numbers are, where a larger one means more alike.
+    label, sides
+        What all other numbers are, and what rows and columns are.
 
     Examples
     --------
@@ -104,13 +111,13 @@ def error_heat_maps(
     columns = 1 if n_targets > 4 else len(matrices)
     rows = len(matrices) // columns
     figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows))
-    colours = sns.color_palette("viridis_r", as_cmap=True).with_extremes(over="black")
     for axis, (title, matrix) in zip(np.ravel(axes), matrices.items(), strict=True):
         stars = marked.get(title, matrix < -np.inf)
         text = stars.map({True: "*", False: ""}.get)
         notes = ["* not below the mean of the same neighbours"] if stars.any(axis=None) else []
-        bar = {"label": "reconstruction error", "shrink": 0.8}
-        if (matrix > 1).any(axis=None):
+        bar = {"label": alike.get(title, label), "shrink": 0.8}
+        colours = sns.color_palette("viridis" if title in alike else "viridis_r", as_cmap=True)
+        if title not in alike and (matrix > 1).any(axis=None):
             notes.append("black: above 1")
             bar["extend"] = "max"
         sns.heatmap(
@@ -118,7 +125,7 @@ def error_heat_maps(
             ax=axis,
             vmin=0,
             vmax=1,
-            cmap=colours,
+            cmap=colours.with_extremes(over="black"),
             annot=matrix.map("{:.2f}".format) + text if readable else text,
             fmt="",
             annot_kws={"size": 9},
@@ -127,7 +134,7 @@ def error_heat_maps(
             xticklabels=True,
             yticklabels=True,
         )
-        axis.set(title=title, xlabel="\n".join(["target", *notes]), ylabel="source")
+        axis.set(title=title, xlabel="\n".join([sides[1], *notes]), ylabel=sides[0])
         axis.grid(visible=False)
         axis.tick_params(axis="x", rotation=90)
         axis.tick_params(axis="y", rotation=0)

@@ -11,6 +11,11 @@ siblings in both folds hide that nothing is regularised. The work is shared betw
   stand in for all atoms (`factors.py`, also for features that are not in memory together).
 * **LFRE**: the local problems of many test atoms are solved together, and a source is factorised
   once for all targets (`neighbourhoods.py`).
+* **GFRD**, the global feature reconstruction distortion of the same paper: what the best rotation
+  of the source's features misses of the image of the linear map. 0: source and target, as far as it
+  finds them, have the same shape; it sees stretching, the GFRE sees what is not there at all.
+* **Kernel error**: the GFRE from `kernel_features` of the source, which is kernel ridge regression.
+  Where it lies far below the GFRE, the target is there, but bent.
 """
 
 from collections.abc import Mapping
@@ -19,13 +24,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.kernel_approximation import Nystroem
 
-from .factors import TriangularFactors, error_matrix, part_labels, rows_of_parts
-from .neighbourhoods import Pointwise, pointwise_local
+from .factors import Pairwise, TriangularFactors, error_matrix, part_labels, rows_of_parts
+from .nearness import median_distance
+from .neighbourhoods import Pointwise, pointwise_local, scaled
 from .regression import Regularization, default_regularization
 from .resources import InputError
 
-METRICS = ("gfre", "lfre")
+METRICS = ("gfre", "lfre", "gfrd", "kernel")
+LANDMARKS = 300  # training atoms that span the features of a kernel
 ENOUGH = 10  # training atoms of an element, to know its mean by
 
 
@@ -90,7 +98,7 @@ def pointwise_errors(
     device: str = "cpu",
     progress: bool = False,
 ) -> Pointwise:
-    """Error of every test atom for all ordered pairs, by either metric.
+    """Error of every test atom for all ordered pairs, by one metric.
 
     Parameters and errors are those of `reconstruction_matrix`.
 
@@ -103,7 +111,7 @@ def pointwise_errors(
     ((10,), True)
     """
     if metric not in METRICS:
-        raise InputError(f"{metric}: no such metric, only {' and '.join(METRICS)}.")
+        raise InputError(f"{metric}: no such metric, only {', '.join(METRICS)}.")
     rows = {name: len(x) for name, x in features.items()}
     if len(set(rows.values())) > 1:
         raise InputError(f"Features of different numbers of atoms cannot be compared: {rows}.")
@@ -114,12 +122,67 @@ def pointwise_errors(
     if metric == "lfre":
         options = n_local_points, device, progress
         return pointwise_local(features, train, test, groups, chosen, *options)
+    options = train, test, groups, chosen, device
+    if metric != "kernel":
+        found = pointwise_global(features, *options, turned=metric == "gfrd")
+        return Pointwise(found)
+    errors: Pairwise = {}
+    for source, x in features.items():
+        bent = f"kernel of {source}"
+        tables = {bent: kernel_features(x, train), **features}
+        found = pointwise_global(tables, *options, only=[bent])
+        errors |= {(source, target): found[bent, target] for target in features}
+    return Pointwise(errors)
+
+
+def pointwise_global(
+    features: Mapping[str, np.ndarray],
+    train: np.ndarray,
+    test: np.ndarray,
+    groups: np.ndarray | None,
+    regularization: Regularization,
+    device: str,
+    **options: Any,
+) -> Pairwise:
+    """Residual norm of every test atom after the maps of all pairs, or what options ask for."""
     rows = rows_of_parts(part_labels(train, [], groups))
     factors = TriangularFactors(device).update(features, rows)
     mean, scale = factors.standardization()
     together = np.concatenate([np.asarray(x)[test] for x in features.values()], axis=1)
     goal = (torch.from_numpy(together).to(mean) - mean) / scale
-    return Pointwise(factors.residuals(goal, chosen))
+    return factors.residuals(goal, regularization, **options)
+
+
+def kernel_features(features: np.ndarray, train: np.ndarray) -> np.ndarray:
+    r"""Features in which a linear map is kernel ridge regression on the given ones.
+
+    The kernel has a straight and a bent part, :math:`x \cdot x' + \exp(-|x - x'|^2 / 2\sigma^2)`,
+    for features of unit total variance and with the median of the distances between training atoms
+    as :math:`\sigma`. The bent part is in the Nyström approximation.
+
+    Parameters
+    ----------
+    features
+        (n_atoms, width).
+    train
+        Indices of the training atoms, of which up to `LANDMARKS` span the bent part. With no more
+        training atoms than that, the regression is exact.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_atoms, width + LANDMARKS), or fewer columns for fewer training atoms.
+
+    Examples
+    --------
+    >>> kernel_features(np.random.default_rng(0).normal(size=(40, 2)), np.arange(30)).shape
+    (40, 32)
+    """
+    x = scaled(features, train, "source")
+    gamma = 1 / (2 * median_distance(x[train]) ** 2)
+    count = min(LANDMARKS, len(train))
+    bent = Nystroem(gamma=gamma, n_components=count, random_state=0).fit(x[train])
+    return np.hstack([x, bent.transform(x)])
 
 
 def reconstruction_matrix(
@@ -138,7 +201,7 @@ def reconstruction_matrix(
     train, test
         Atom indices, as from `split_atoms`.
     metric
-        ``"gfre"`` or ``"lfre"``.
+        One of `METRICS`: ``"gfre"``, ``"lfre"``, ``"gfrd"``, ``"kernel"``.
     **options
         Those of the parameters below that are to differ from their defaults.
 
