@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from umlip_latents import Features, compare
-from umlip_latents.effects import drawn_seeds, draws, effect_table
+from umlip_latents.comparison import draws
+from umlip_latents.effects import drawn_seeds, effect_table
 
 N_ATOMS = np.full(80, 10)
 BASE = ("b0", "b1", "b2")

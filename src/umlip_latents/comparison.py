@@ -39,6 +39,11 @@ def estimate(values: np.ndarray) -> Estimate:
     return Estimate(float(values[0]), *map(float, drawn))
 
 
+def draws(n: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """(1 + n_resamples, n) how often each of n groups counts; in the first row once each."""
+    return np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_resamples)])
+
+
 @dataclass
 class Comparison:
     """Reconstruction errors and other measures of all ordered pairs; from `compare`.
@@ -231,8 +236,7 @@ class Comparison:
         for squares, counts in zip(
             self.squares.get(metric, ()), self.counts.get(metric, ()), strict=True
         ):
-            n = len(counts)
-            weights = rng.multinomial(n, np.full(n, 1 / n), self.n_bootstrap)
+            weights = draws(len(counts), self.n_bootstrap, rng)[1:]
             errors = np.tensordot(weights, squares, 1) / (weights @ counts)[:, None, None]
             values.append(np.sqrt(errors))
         splits = rng.integers(len(values), size=(len(values), self.n_bootstrap))

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from .comparison import Comparison
+from .comparison import Comparison, draws
 from .resources import DATA
 
 ASPECTS = ("seed", "data", "loss", "optimiser", "architecture")
@@ -147,12 +147,6 @@ def effect_table(
             found = summary(error=error, floor=floor, ratio=error / floor, same_seed=same_seed)
             rows.append({"level": level, "direction": direction} | found)
     return pd.DataFrame(rows)
-
-
-def draws(n_structures: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """(1 + n_resamples, n_structures) how often each counts; in the first row once each."""
-    resampled = rng.multinomial(n_structures, np.full(n_structures, 1 / n_structures), n_resamples)
-    return np.concatenate([np.ones((1, n_structures)), resampled])
 
 
 def drawn_seeds(n: int, rng: np.random.Generator) -> np.ndarray:

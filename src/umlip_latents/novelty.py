@@ -15,9 +15,10 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.neighbors import NearestNeighbors
 from skmatter.sample_selection import FPS
 
+from .comparison import draws
 from .cumulants import structure_features
-from .factors import check_spread
 from .features import Features
+from .neighbourhoods import scaled
 from .resources import InputError
 
 SCORES = ("distance", "sparsity", "leverage", "residual")
@@ -74,7 +75,9 @@ def novelty_scores(reference: Features, new: Features) -> pd.DataFrame:
     [0.0, 4.81]
     """
     check_alike(reference, new)
-    x, y = (scaled(f.features, reference.features) for f in (reference, new))
+    known = np.arange(len(reference.features))
+    both = scaled(np.vstack([reference.features, new.features]), known, reference.model)
+    x, y = np.split(both, [len(known)])
     near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(x))).fit(x).kneighbors(y)[0]
     variances, directions = np.linalg.eigh(x.T @ x / len(x))  # smallest first
     along = np.square(y @ directions)
@@ -173,11 +176,9 @@ def separation(
         raise InputError("An area under the ROC curve needs familiar structures and new ones.")
     wins = (1 + np.sign(np.subtract.outer(scores[new], scores[~new]))) / 2
     label = np.unique(groups, return_inverse=True)[1]
-    n = label.max() + 1
-    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), n_bootstrap)
-    draws = np.vstack([np.ones(n), drawn])[:, label]
-    pairs = draws[:, new].sum(axis=1) * draws[:, ~new].sum(axis=1)  # none where a side is not drawn
-    return ((draws[:, new] @ wins) * draws[:, ~new]).sum(axis=1)[pairs > 0] / pairs[pairs > 0]
+    drawn = draws(label.max() + 1, n_bootstrap, np.random.default_rng(0))[:, label]
+    pairs = drawn[:, new].sum(axis=1) * drawn[:, ~new].sum(axis=1)  # none where a side is not drawn
+    return ((drawn[:, new] @ wins) * drawn[:, ~new]).sum(axis=1)[pairs > 0] / pairs[pairs > 0]
 
 
 def near_duplicates(
@@ -382,12 +383,5 @@ def check_alike(*features: Features) -> None:
 def scaled_cumulants(*sets: Features) -> np.ndarray:
     """A row per structure of the sets, one after the other, scaled on all of them."""
     check_alike(*sets)
-    return scaled(np.vstack([structure_features(f, ORDER).features for f in sets]))
-
-
-def scaled(features: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
-    """Features centred and scaled to unit total variance on a reference, by default themselves."""
-    x = np.asarray(features if reference is None else reference, dtype=np.float64)
-    mean, spread = x.mean(axis=0), np.sqrt(x.var(axis=0).sum())
-    check_spread(spread, np.abs(mean).max(), "The reference")
-    return (features - mean) / spread
+    x = np.vstack([structure_features(f, ORDER).features for f in sets])
+    return scaled(x, np.arange(len(x)), sets[0].model)

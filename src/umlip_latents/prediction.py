@@ -25,6 +25,7 @@ from ase.units import GPa
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GroupKFold
 
+from .comparison import draws
 from .cumulants import cumulant_features
 from .features import Features
 from .properties import structure_property
@@ -299,6 +300,5 @@ def bootstrap_means(
     """
     of_group = pd.DataFrame(errors).groupby(np.asarray(groups))
     sums, sizes = of_group.sum().to_numpy(), of_group.size().to_numpy()
-    rng, n = np.random.default_rng(seed), len(sizes)
-    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_bootstrap)])
+    weights = draws(len(sizes), n_bootstrap, np.random.default_rng(seed))
     return weights @ sums / (weights @ sizes)[:, None]
