@@ -37,6 +37,17 @@ SMALL = {
     "n_elements": 2,
     "aspects": ["loss"],
     "neighbours": [8, 16],
+    "second_every": 30,
+    "orders": [2],
+    "train_shares": [0.5],
+    "every_frame": 8,
+    "n_parents": 4,
+    "strains": [5],
+    "rattles": [20],
+    "sizes": [4, 8],
+    "n_repeats": 2,
+    "n_null": 20,
+    "n_bootstrap": 50,
 }
 
 
