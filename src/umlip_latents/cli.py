@@ -221,7 +221,8 @@ def novelty(reference: Path, new: Path, tolerance: float) -> tuple[Any, str]:
     keys = ("scores", "duplicates_within_new", "duplicates_new_and_reference")
     tables = dict(zip(keys, (found.reset_index(), *twins), strict=True))
     result = {key: table.to_dict("records") for key, table in tables.items()}
-    shown = [f"{k}\n{t.head(20).round(3).to_string(index=False)}" for k, t in tables.items()]
+    look = {"index": False, "float_format": "{:.3g}".format}
+    shown = [f"{k}\n{t.head(20).to_string(**look)}" for k, t in tables.items()]
     return {**result, **made_from((reference, new))}, "\n\n".join(shown)
 
 
