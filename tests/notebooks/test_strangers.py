@@ -126,7 +126,6 @@ def runs(tmp_path_factory):
                 source,
                 work / f"{notebook}.ipynb",
                 parameters={k: v for k, v in parameters.items() if k in known},
-                cwd=source.parent,
                 kernel_name="python3",
                 progress_bar=False,
             )
@@ -135,16 +134,10 @@ def runs(tmp_path_factory):
         return nbformat.reads(nbformat.writes(done), 4)
 
     cases = [(name, notebook) for name in SETS for notebook in NOTEBOOKS]
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return dict(zip(cases, pool.map(run, cases), strict=True))
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(os.cpu_count()) as pool:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.chdir(ROOT / "notebooks")  # of the process: papermill's own would be one for all
+        return dict(zip(cases, pool.map(run, cases), strict=True))
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
