@@ -17,7 +17,7 @@ from pathlib import Path
 from textwrap import shorten
 from types import ModuleType
 
-from ..environments import CURRENT, requirements
+from ..environments import CURRENT, REQUIREMENTS
 from ..resources import DATA, InputError, fetch, registry, sha256
 from .base import LatentModel, identity
 from .remote import RemoteModel
@@ -127,7 +127,8 @@ def catalogue_entry(name: str) -> dict | None:
 def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteModel:
     """A model of the catalogue, its file checked first.
 
-    One that has an environment is known by its name and its checkpoint, without its library.
+    One that has an environment is known by its name, its checkpoint, which holds what else decides,
+    and the packages of the environment, without its library.
     """
     if entry["family"] == "plug-in":
         return made_by(entry_points(group=ENTRY_POINTS)[name].load(), name)
@@ -143,9 +144,9 @@ def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteM
         entry = entry | {key: fetch(*file, trust=trust) for key, file in files.items()}
         digest = digest or ("path" in entry and sha256(entry["path"]))
     if environment:
-        sums = [digest, parts["arguments"].get("sha256")]
-        about = {"name": name, "files": sums, "environment": requirements(environment)}
-        fingerprint = identity(about)
+        requirements = sha256(REQUIREMENTS / f"{environment}.txt")
+        sums = [digest, parts["arguments"].get("sha256"), requirements]
+        fingerprint = identity({"name": name, "sha256": sums})
     if elsewhere:
         widths = entry.get("widths", {})
         return RemoteModel(name, fingerprint, widths, environment, tuple(files.values()))
