@@ -71,7 +71,7 @@ def recipe(**changes):
     return {
         "name": "test",
         "datasets": ["embedded"],
-        "group": "prototype",
+        "group": "name",
         "held_out": 50,
         "validation": 20,
         "split_seed": 0,
