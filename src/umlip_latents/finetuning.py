@@ -38,8 +38,7 @@ REPLAY = "multi-head replay"  # of mace-torch
 class FineTuning:
     """A finished run; epoch 0 is the state before any step.
 
-    Each epoch has a seal, a hash over this run, the epoch's errors and the SHA-256 of its files;
-    what is damaged, or of another run, is refused with an `InputError`.
+    Each epoch has a seal, a hash over the name of the run, the errors and the SHA-256 of the files.
 
     Attributes
     ----------
@@ -60,7 +59,6 @@ class FineTuning:
 
     def model(self, epoch: int) -> TrainableModel:
         """The model of one epoch (raw weights, never a best-so-far), ready for extraction."""
-        self.sealed(epoch)
         file = weights_file(self.folder, epoch)
         return self.start.restored(file, f"{self.protocol}, epoch {epoch}")
 
@@ -69,7 +67,7 @@ class FineTuning:
 
         ``energy`` in meV/atom, ``force`` (over components) in meV/angstrom.
         """
-        return pd.DataFrame(self.sealed(epoch)["errors"])
+        return pd.DataFrame(json.loads(errors_file(self.folder, epoch).read_text())["errors"])
 
     @property
     def history(self) -> pd.DataFrame:
@@ -77,29 +75,18 @@ class FineTuning:
         means = [self.errors(e).mean().to_dict() for e in range(self.epochs + 1)]
         return pd.DataFrame(means).rename_axis("epoch").reset_index()
 
-    def sealed(self, epoch: int, *, to_go_on: bool = False) -> dict[str, Any]:
-        """What `record` left of an epoch, once its files have the SHA-256 that they had.
+    def holds(self, epoch: int, *, to_go_on: bool = False) -> bool:
+        """Whether an epoch is there with the files that `record` left, and of this very run.
 
         Those of the optimiser count where a training is `to_go_on` from there.
         """
-        file = errors_file(self.folder, epoch)
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            intact = found == seal(self.folder, found["sha256"], found["errors"])
-            for name, digest in found["sha256"].items():
-                needed = to_go_on or name.startswith("epoch-")
-                intact &= not needed or sha256(self.folder / name) == digest
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            intact = False
-        if not intact:
-            raise InputError(f"{file}: epoch {epoch} is damaged, or of another run.")
-        return found
-
-    def holds(self, epoch: int, **which: bool) -> bool:
-        """Whether an epoch is there and as it was left."""
-        try:
-            return bool(self.sealed(epoch, **which))
-        except InputError:
+            found = json.loads(errors_file(self.folder, epoch).read_text(encoding="utf-8"))
+            sums = found["sha256"]
+            needed = [name for name in sums if to_go_on or name.startswith("epoch-")]
+            intact = all(sha256(self.folder / name) == sums[name] for name in needed)
+            return intact and found == sealed(self.folder, sums, found["errors"])
+        except (OSError, ValueError, KeyError, TypeError):
             return False
 
 
@@ -350,10 +337,10 @@ def record(run: FineTuning, epoch: int, model: LatentModel, test: Sequence[Atoms
     files = {*run.folder.glob(f"[!.]*-{epoch:03d}.*")} - {file}
     sums = {path.name: sha256(path) for path in sorted(files)}
     with written_whole(file) as temporary:
-        temporary.write_text(json.dumps(seal(run.folder, sums, rows)))
+        temporary.write_text(json.dumps(sealed(run.folder, sums, rows)))
 
 
-def seal(folder: Path, sums: dict[str, str], errors: list[dict]) -> dict[str, Any]:
+def sealed(folder: Path, sums: dict[str, str], errors: list[dict]) -> dict[str, Any]:
     """The content of an `errors_file`, tied to its run, which has given the folder its name."""
     text = json.dumps([folder.name, sums, errors])
     digest = hashlib.sha256(text.encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -17,7 +18,6 @@ from .resources import InputError, sha256, verified
 from .schemas import Recipe, fault
 from .splits import split_structures
 from .structures import composition, labels_fingerprint, list_datasets, load_structures
-
 
 LARGEST = 1_000_000  # bytes of a recipe
 
@@ -236,24 +236,18 @@ def finished(output: Path, recipe: dict, data: dict[str, str]) -> dict | None:
     InputError
         Another training's files, or weights that are not those of the card.
     """
-    file = output.with_suffix(".json")
+    file, made = output.with_suffix(".json"), None
     if not (output.exists() or file.exists()):
         return None
-    try:
+    with suppress(OSError, ValueError, TypeError, KeyError):  # whatever else is there
         card = json.loads(file.read_text(encoding="utf-8"))
-        same = (card["recipe"], card["data_sha256"]) == (recipe, data)
-        expected = str(card["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        same = False
-    if not same:
+        made, digest = (card["recipe"], card["data_sha256"]), str(card["sha256"])
+    if made != (recipe, data):
         raise InputError(
             f"{output}: this file or {file.name} is there already, and not from the recipe "
             f"{recipe['name']} with the same data; delete both or write elsewhere."
         )
-    if not output.exists():
-        return None
-    verified(output, expected, f"{file.name} has")
-    return card
+    return card if output.exists() and verified(output, digest, f"{file.name} has") else None
 
 
 def validation_curve(results: Path) -> list[dict]:
