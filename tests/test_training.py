@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
+from ase.io import read, write
 
 from umlip_latents import load_model, load_structures, training
 from umlip_latents.models import mace
@@ -226,6 +226,27 @@ def test_a_data_set_twice_by_two_paths_is_refused(tmp_path, monkeypatch):
     twice = [str(tmp_path / "data.xyz"), str(tmp_path / "copy.xyz")]
     with pytest.raises(InputError, match="two of these data sets are the same"):
         train_recipe(*tiny(tmp_path, datasets=twice, validation=4))
+
+
+@pytest.mark.parametrize("key", ["energy", "forces", "stress"])
+def test_labels_that_are_no_numbers_are_refused(tmp_path, monkeypatch, key):
+    monkeypatch.setattr(mace, "trained", None)
+    recipe_file, output = tiny(tmp_path)
+    crystals = read(tmp_path / "data.xyz", ":")
+    for atoms in crystals:
+        atoms.calc.results[key] = atoms.calc.results[key] * np.nan
+    write(tmp_path / "data.xyz", crystals)
+    with pytest.raises(InputError, match=f"structure 0: its {key} is not finite"):
+        train_recipe(recipe_file, output)
+
+
+def test_a_training_that_diverges_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(mace, "trained", lambda *given: load_model("mini-mace-base-s0").network)
+    monkeypatch.setattr(training, "validation_curve", lambda results: [{"loss": float("nan")}])
+    recipe_file, output = tiny(tmp_path)
+    with pytest.raises(InputError, match="tiny: the training diverges"):
+        train_recipe(recipe_file, output)
+    assert {file.name for file in tmp_path.iterdir()} == {"data.xyz", "recipe.json"}
 
 
 def test_structures_without_a_stress_can_be_trained_on(crystals):
