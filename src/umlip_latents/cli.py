@@ -16,7 +16,7 @@ from tabulate import tabulate
 from . import environments as pythons
 from .cumulants import cumulant_features
 from .extraction import extract_features
-from .features import Features, save_npz
+from .features import ABOUT, Features, save_npz
 from .models.catalog import list_models, load_model
 from .provenance import provenance
 from .reconstruction import METRICS
@@ -138,8 +138,8 @@ def compress(features: Path, order: int, output: Path) -> tuple[Any, str]:
     """Cumulants of the FEATURES that extract wrote: one row per structure."""
     atoms = Features.load(features)
     compressed = cumulant_features(atoms.features, atoms.n_atoms, order)
-    about = {"order": order, "model": atoms.model, "layer": atoms.layer}
-    save_npz(output, features=compressed, kept=atoms.kept, **about)
+    about = {name: getattr(atoms, name) for name in ("kept", *ABOUT)}
+    save_npz(output, features=compressed, order=order, **about)
     rows, columns = compressed.shape
     summary = {"shape": [rows, columns], "output": str(output)}
     return summary, f"{output}: {rows} structures x {columns} features"

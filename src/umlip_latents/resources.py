@@ -27,8 +27,23 @@ class InputError(ValueError):
 
 @cache
 def registry(name: str) -> dict[str, dict[str, Any]]:
-    """The declarative entries of ``data/<name>.yaml``."""
-    return yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
+    """The declarative entries of ``data/<name>.yaml``, as `schemas` wants them.
+
+    Raises
+    ------
+    InputError
+        Names the file, the entry, the key and the cause.
+    """
+    from .schemas import REGISTRIES, fault  # needs pydantic, a slow import
+
+    path = DATA / f"{name}.yaml"
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from None
+    if wrong := fault(REGISTRIES[name], entries):
+        raise InputError(f"{path}: {wrong}.")
+    return entries
 
 
 @contextmanager

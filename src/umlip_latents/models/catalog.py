@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import os
@@ -15,11 +14,12 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from textwrap import shorten
 from types import ModuleType
 
-from ..environments import CURRENT
+from ..environments import CURRENT, REQUIREMENTS
 from ..resources import DATA, InputError, fetch, registry, sha256
-from .base import LatentModel
+from .base import LatentModel, identity
 from .remote import RemoteModel
 
 # the module that reads a file, by the ending; it has `from_file(path)`
@@ -111,7 +111,8 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
     except InputError:
         raise
     except Exception as error:  # whatever one's own code raises, or the many readers of files
-        raise InputError(f"{path}: cannot be loaded ({type(error).__name__}: {error}).") from error
+        why = shorten(str(error), 200)  # some write a page
+        raise InputError(f"{path}: cannot be loaded ({type(error).__name__}: {why}).") from error
 
 
 def catalogue_entry(name: str) -> dict | None:
@@ -126,7 +127,8 @@ def catalogue_entry(name: str) -> dict | None:
 def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteModel:
     """A model of the catalogue, its file checked first.
 
-    One that has an environment is known by its name and its checkpoint, without its library.
+    One that has an environment is known by its name, its checkpoint, which holds what else decides,
+    and the packages of the environment, without its library.
     """
     if entry["family"] == "plug-in":
         return made_by(entry_points(group=ENTRY_POINTS)[name].load(), name)
@@ -141,15 +143,18 @@ def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteM
     if not (elsewhere and digest):
         entry = entry | {key: fetch(*file, trust=trust) for key, file in files.items()}
         digest = digest or ("path" in entry and sha256(entry["path"]))
-    identity = hashlib.sha256(f"{name} {digest}".encode()).hexdigest()
+    if environment:
+        requirements = sha256(REQUIREMENTS / f"{environment}.txt")
+        sums = [digest, parts["arguments"].get("sha256"), requirements]
+        fingerprint = identity({"name": name, "sha256": sums})
     if elsewhere:
         widths = entry.get("widths", {})
-        return RemoteModel(name, identity, widths, environment, tuple(files.values()))
+        return RemoteModel(name, fingerprint, widths, environment, tuple(files.values()))
     model = family(re.sub(r"\W", "", entry["family"].lower())).load(name, entry)
     if "seed" in entry:
         model = type(model)(model.untrained(entry["seed"]), name)
     if environment:
-        model.fingerprint = identity
+        model.fingerprint = fingerprint
     return model
 
 
