@@ -177,7 +177,7 @@ def test_the_table_of_the_controlled_models_comes_from_their_cards(tmp_path, mon
 
 
 def test_errors_between_models_are_computed_anew(monkeypatch):
-    monkeypatch.setattr(verify, "load_structures", lambda name: load_structures(name)[:60])
+    monkeypatch.setattr(verify, "load_structures", lambda name: load_structures(name)[:30])
     checks = list(rebuilt())
     assert len(checks) == 6
     assert wrong(checks) == [check.what for check in checks], "other structures, other errors"

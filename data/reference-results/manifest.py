@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -46,13 +47,18 @@ def named(words: str, names: dict) -> str:
 
 
 def of_result(file: Path) -> dict[str, str]:
-    """A table or the findings of a notebook, with what all its tables name, or the benchmarks."""
-    name = file.stem.partition("-")[0]
-    about = json.loads(file.with_name(f"{name}.json").read_text(encoding="utf-8"))
+    """A table or the findings of a notebook, or what the benchmarks measured."""
+    return of_run(file.parent, file.stem.partition("-")[0])
+
+
+@cache
+def of_run(folder: Path, name: str) -> dict[str, str]:
+    """What the findings of a notebook say, and what all its tables and its parameters name."""
+    about = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     made = {"made_by": "tests/benchmarks/run.py", "commit": about["provenance"]["commit"]}
     if "profile" not in about:
         return made
-    words = [path.read_text(encoding="utf-8") for path in sorted(file.parent.glob(f"{name}-*.csv"))]
+    words = [path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"{name}-*.csv"))]
     words.append(str(load_profile(about["profile"])[name]).replace("'", " "))
     return made | {
         "made_by": f"notebooks/{name}.ipynb",
@@ -104,5 +110,6 @@ def rows() -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    rows().to_csv(OUTPUT, index=False, lineterminator="\n")
-    print(f"{OUTPUT}: {len(rows())} files")
+    table = rows()
+    table.to_csv(OUTPUT, index=False, lineterminator="\n")
+    print(f"{OUTPUT}: {len(table)} files")
