@@ -79,6 +79,12 @@ def test_every_pin_has_the_hashes_of_its_files(file):
         )
 
 
+def test_the_tests_that_hold_what_is_promised_exist():
+    named = set(re.findall(r"`(tests/\S+\.py)`", (ROOT / "SECURITY.md").read_text()))
+    assert len(named) > 5
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
 def test_unknown_profiles_are_refused():
     with pytest.raises(InputError, match="no such profile"):
         load_profile("huge")
