@@ -92,13 +92,15 @@ def told(found: dict[str, dict]) -> str:
     --------
     >>> wrong = {"what": "a.csv", "expected": "1", "found": "2"}
     >>> print(told({"tables": {"right": 3, "not_at_hand": ["b.csv"], "wrong": [wrong]}}))
-    tables: 3 right, 1 not at hand, 1 WRONG
+    tables: 3 right, 1 not at hand (b.csv), 1 WRONG
       a.csv: expected 1, found 2
     """
     lines = []
     for part, of in found.items():
-        line = f"{part}: {of['right']} right, {len(of['not_at_hand'])} not at hand"
-        lines.append(f"{line}, {len(of['wrong'])} WRONG" if of["wrong"] else line)
+        absent, n_wrong = of["not_at_hand"], len(of["wrong"])
+        line = f"{part}: {of['right']} right, {len(absent)} not at hand"
+        line += f" ({'; '.join(absent)})" if 0 < len(absent) <= 5 else ""
+        lines.append(f"{line}, {n_wrong} WRONG" if n_wrong else line)
         lines += ["  {what}: expected {expected}, found {found}".format(**w) for w in of["wrong"]]
     return "\n".join(lines)
 
