@@ -146,7 +146,7 @@ def stored(folder: Path) -> Iterator[Check]:
             names = zarr.open_group(block, mode="r").attrs["seals"]
             FeatureStore(block.parent, dict(held)).read(int(block.name[-6:]), list(names))
         except Exception as error:  # whatever Zarr raises
-            wrong = str(error)
+            wrong = str(error).removeprefix(f"{block}: ")
         yield Check(str(block), "what was written", wrong, not wrong)
 
 
