@@ -52,8 +52,8 @@ def verify(store: str | Path | None = None) -> dict[str, dict]:
         ``wrong``, each with ``what`` it is, what was ``expected`` and what was ``found``.
 
         The *shipped files* have the SHA-256 of the manifest, *downloads and checkpoints*, those
-        inside the packages of others included, that of the registries, and every *block* of the
-        store can be read. The *reference numbers* are derived anew as far as their data are here:
+        inside the package chgnet included, that of the registries, and every *block* of the store
+        can be read. The *reference numbers* are derived anew as far as their data are here:
         the table of the controlled models from their cards, within 1e-5; errors between two CHGNets
         on the embedded structures, and the held-out errors of two models from their recipes, within
         a thousandth. It takes about a minute. Where a part cannot be checked to its end, because
