@@ -4,7 +4,7 @@ PROFILE ?= default
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: book test test-zoo bench lint clean lock
+.PHONY: book test test-zoo bench lint clean lock audit
 
 book: $(VENV)/.installed
 	$(BIN)/umlip-latents book --profile $(PROFILE)
@@ -26,13 +26,19 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tests/house.py
 
-# torch first and by version, so that no other package asks for its newest build
+# Every file has one of the hashes of the lock, but for torch and the libraries that it brings: its
+# builds for processors and for GPUs come from different places. It is there first, so that the lock
+# does not fetch another build. Where all have a wheel (three never do), nothing is built.
+ONLY_WHEELS := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),--only-binary :all: \
+  --no-binary nvidia-ml-py3 --no-binary python-hostlist --no-binary yattag)
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13) and 'Python 3.10, 3.11 or 3.12 is needed')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $$(grep '^torch==' requirements.lock)
-	$(BIN)/python -m pip install --quiet -r requirements.lock
+	torch=$$(grep -o '^torch==[^ ]*' requirements.lock) && \
+	  $(BIN)/python -m pip install --quiet --no-deps $$torch && \
+	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes $(ONLY_WHEELS) -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet $$torch
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
@@ -40,11 +46,20 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 lock:
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
-	  --no-annotate --no-header --output-file requirements.lock \
+	  --no-annotate --no-header --generate-hashes --output-file requirements.lock \
 	  $$(for name in nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 \
 	    nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 \
 	    nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx triton cuda-bindings \
 	    cuda-pathfinder cuda-toolkit; do echo --no-emit-package $$name; done)
+	for file in data/environments/*.txt; do \
+	  { grep '^#' $$file; grep -o '^[^# ][^ ]*==[^ ]*' $$file | $(BIN)/uv pip compile - --no-deps --universal \
+	    --python-version 3.11 --no-annotate --no-header --generate-hashes; } > $$file.new && \
+	  mv $$file.new $$file || exit 1; done
+
+# known weaknesses of the pinned packages; asks a service on the web, and says so where it cannot
+audit: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --disable-pip --no-deps --requirement requirements.lock
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache

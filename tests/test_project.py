@@ -55,12 +55,34 @@ def test_the_conda_environment_is_the_twin_of_the_project():
 
 def test_the_lock_pins_every_dependency():
     lock = (ROOT / "requirements.lock").read_text().lower()
-    tools = ["axe-playwright-python", "import-linter", "playwright", "pytest", "ruff"]
+    text = (ROOT / "pyproject.toml").read_text()
+    tools = re.findall(r'"([^"]+)"', re.search(r"^dev = \[(.*?)^\]", text, re.S | re.M)[1])
+    assert "ruff>=0.12" in tools
     for requirement in [*dependencies(), *tools]:
         name = re.split(r"[<>=]", requirement)[0]
         assert re.search(rf"^{name}==\S+", lock, re.M), name
     assert "torch==2.13.0" in lock
     assert "://" not in lock
+
+
+@pytest.mark.parametrize(
+    "file",
+    [ROOT / "requirements.lock", *sorted((ROOT / "data" / "environments").glob("*.txt"))],
+    ids=lambda file: file.stem,
+)
+def test_every_pin_has_the_hashes_of_its_files(file):
+    lines = [li for li in file.read_text().replace("\\\n", "").splitlines() if li[:1] not in "#"]
+    assert lines
+    for line in lines:
+        assert re.fullmatch(r"[\w.-]+==[^ ;]+( ;[^;]+?)?( +--hash=sha256:[0-9a-f]{64})+", line), (
+            line
+        )
+
+
+def test_the_tests_that_hold_what_is_promised_exist():
+    named = set(re.findall(r"`(tests/\S+\.py)`", (ROOT / "SECURITY.md").read_text()))
+    assert len(named) > 5
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 def test_unknown_profiles_are_refused():

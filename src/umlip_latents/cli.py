@@ -266,6 +266,20 @@ def environments(make: str | None, remove: str | None) -> tuple[Any, str]:
 
 
 @cli.command()
+@click.option("--store", type=PATH, help="Folder of kept features to check, too.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@click.pass_context
+def verify(context: click.Context, store: Path | None, as_json: bool) -> None:
+    """Check all files against their SHA-256, and derive some reference numbers anew."""
+    from . import verify as verification
+
+    with contextlib.redirect_stdout(sys.stderr):
+        found = verification.verify(store)
+    click.echo(json.dumps(found, indent=1) if as_json else verification.told(found))
+    context.exit(int(any(part["wrong"] for part in found.values())))
+
+
+@cli.command()
 @click.argument("recipe", type=PATH)
 @click.option("--output", required=True, type=PATH, help="A .safetensors file to write.")
 def train(recipe: Path, output: Path) -> None:

@@ -54,7 +54,7 @@ def save_results(
     for key, table in tables.items():
         if table.empty:
             continue
-        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        text = table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
         write_text(folder / f"{name}-{key}.csv", text)
     content = {"headlines": list(headlines), "findings": list(findings)}
     content["provenance"] = provenance()
