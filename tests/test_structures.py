@@ -71,7 +71,7 @@ def test_every_format_of_ase_is_read(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file, and no data set"),
+        (None, "no such file or data set"),
         ("", "holds no structure|ASE cannot read"),
         ("not a structure\nat all\n", "ASE cannot read"),
         ("1\n\nH 0 0 nan\n", "structure 0: has a position"),

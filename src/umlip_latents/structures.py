@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
-from .resources import DATA, InputError, fetch, registry, verified
+from .resources import DATA, InputError, fetch, registry, unknown, verified
 
 
 def list_datasets() -> dict[str, dict]:
@@ -51,8 +51,7 @@ def load_structures(source: str | Path) -> list[Atoms]:
     entry = known.get(str(source))
     if entry is None:
         if not path.is_file():
-            names = ", ".join(known)
-            raise InputError(f"{source}: no such file, and no data set of that name ({names}).")
+            raise unknown(str(source), "file or data set", known)
     elif "path" in entry:
         path = verified(DATA / entry["path"], entry["sha256"])
     else:

@@ -16,11 +16,14 @@ from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ..environments import CURRENT
 from ..resources import DATA, InputError, fetch, registry, sha256
-from .base import LatentModel
-from .remote import RemoteModel
+
+if TYPE_CHECKING:  # PyTorch and ASE are slow imports, and a list of names needs neither
+    from .base import LatentModel
+    from .remote import RemoteModel
 
 # the module that reads a file, by the ending; it has `from_file(path)`
 READERS = {".pth.tar": "chgnet", ".safetensors": "mace", ".model": "mace"}
@@ -117,7 +120,7 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
 def catalogue_entry(name: str) -> dict | None:
     """The catalogue's entry; an untrained twin has that of its sibling, and its seed."""
     models = list_models()
-    twin = re.fullmatch(r"(.+-untrained)-s(\d+)", name)
+    twin = re.fullmatch(r"(.+-untrained)-s(0|[1-9][0-9]{0,8})", name)
     if twin and (entry := models.get(f"{twin[1]}-s0")):
         return {**models[entry["like"]], **entry, "seed": int(twin[2])}
     return models.get(name)
@@ -143,6 +146,8 @@ def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteM
         digest = digest or ("path" in entry and sha256(entry["path"]))
     identity = hashlib.sha256(f"{name} {digest}".encode()).hexdigest()
     if elsewhere:
+        from .remote import RemoteModel
+
         widths = entry.get("widths", {})
         return RemoteModel(name, identity, widths, environment, tuple(files.values()))
     model = family(re.sub(r"\W", "", entry["family"].lower())).load(name, entry)
