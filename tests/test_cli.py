@@ -17,6 +17,7 @@ from umlip_latents import (
     cumulant_features,
     list_datasets,
     list_models,
+    load_model,
     load_structures,
     split_atoms,
 )
@@ -198,7 +199,7 @@ def test_compare_extracts_models_and_draws_the_heat_map(files, capsys, tmp_path)
     assert main([*command, "--figure", str(tmp_path / "heat.svg"), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["names"] == ["chgnet-0.3.0", "element"]
-    assert list(shown["models"].values()) == ["one-hot-118"]
+    assert list(shown["models"].values()) == [load_model("element").fingerprint]
     text = (tmp_path / "heat.svg").read_text()
     assert "<svg" in text
     assert "GFRE" in text

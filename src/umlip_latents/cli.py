@@ -159,12 +159,12 @@ def extract(
 def compress(features: Path, order: int, output: Path) -> tuple[Any, str]:
     """Cumulants of the FEATURES that extract wrote: one row per structure."""
     from .cumulants import cumulant_features
-    from .features import Features, save_npz
+    from .features import ABOUT, Features, save_npz
 
     atoms = Features.load(features)
     compressed = cumulant_features(atoms.features, atoms.n_atoms, order)
-    about = {"order": order, "model": atoms.model, "layer": atoms.layer}
-    save_npz(output, features=compressed, kept=atoms.kept, **about)
+    about = {name: getattr(atoms, name) for name in ("kept", *ABOUT)}
+    save_npz(output, features=compressed, order=order, **about)
     rows, columns = compressed.shape
     summary = {"shape": [rows, columns], "output": str(output)}
     return summary, f"{output}: {rows} structures x {columns} features"

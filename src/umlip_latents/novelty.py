@@ -379,6 +379,8 @@ def check_alike(*features: Features) -> None:
     about = {f"{f.model} {f.layer} ({f.features.shape[1]} wide)" for f in features}
     if len(about) > 1:
         raise InputError(f"Features of {' and '.join(sorted(about))} cannot be compared.")
+    if len({f.fingerprint for f in features} - {""}) > 1:
+        raise InputError(f"Features of two models of the name {about.pop()} cannot be compared.")
     if min(len(f.kept) for f in features) == 0:
         raise InputError(f"{features[0].model}: a set of features holds no structure.")
 

@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.io import write
 
 from ..resources import DATA, InputError, sha256, verified, written_whole
-from .base import LAYERS, Adapter, Course, recorded
+from .base import LAYERS, Adapter, Course, periodic, recorded
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
@@ -64,11 +64,12 @@ class MaceModel(Adapter):
     replays = True
 
     def __init__(self, network: torch.nn.Module, name: str, head: str | None = None) -> None:
-        super().__init__(network, name, network.atomic_numbers.tolist())
         self.heads = list(getattr(network, "heads", ["Default"]))
         self.head = self.heads[0] if head is None and len(self.heads) == 1 else head
         if self.head not in self.heads:
             raise InputError(f"{name}: needs one of its heads {', '.join(self.heads)}, not {head}.")
+        about = {"architecture": architecture(network), "head": self.head}
+        super().__init__(network, name, network.atomic_numbers.tolist(), about)
         self.last_maps = [last_map(readout) for readout in network.readouts]
         self.inputs = {f"readout-{i}": linear for i, linear in enumerate(self.last_maps)}
         self.outputs = {f"interaction-{i}": p for i, p in enumerate(network.products, start=1)}
@@ -86,7 +87,11 @@ class MaceModel(Adapter):
         return np.split(columns, n_blocks)[self.heads.index(self.head) if n_blocks > 1 else 0]
 
     def graph(self, atoms: Atoms) -> AtomicData:
-        """MACE's own graph with this checkpoint's cutoff and species."""
+        """MACE's own graph with this checkpoint's cutoff and species.
+
+        MACE would take the cell of a molecule twenty times too large, and fail with far atoms.
+        """
+        atoms = periodic(atoms, 2 * float(self.network.r_max))
         with default_dtype(self.dtype):
             return AtomicData.from_config(
                 config_from_atoms(atoms, head_name=self.head),
@@ -275,10 +280,22 @@ def from_file(path: Path, name: str | None = None) -> MaceModel:
     name = name or path.stem
     if path.suffix != ".safetensors":
         return MaceModel(load_pickled(path), name)
-    file = path.with_suffix(".json")
-    if not file.is_file():
-        raise InputError(f"{path}: its JSON card {file.name} is missing.")
-    card = json.loads(file.read_text(encoding="utf-8"))
+    card = read_card(path)
     network = build_network(card["architecture"])
     network.load_state_dict(load_file(path))
     return MaceModel(network, name, card.get("head"))
+
+
+def read_card(path: Path) -> dict:
+    """The JSON card beside weights that are those it was written for."""
+    file = path.with_suffix(".json")
+    if not file.is_file():
+        raise InputError(f"{path}: its JSON card {file.name} is missing.")
+    try:
+        card = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file}: is not JSON ({error}).") from None
+    if not isinstance(card, dict) or not isinstance(card.get("architecture"), dict):
+        raise InputError(f"{file}: is not the card of a MACE, it has no architecture.")
+    verified(path, card.get("sha256"), f"its card {file.name} says")
+    return card
