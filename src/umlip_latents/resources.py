@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-import yaml
-
 PACKAGE = Path(__file__).parent
 # a wheel carries `data` inside the package, a checkout beside `src`
 DATA = PACKAGE / "data" if (PACKAGE / "data").is_dir() else PACKAGE.parents[1] / "data"
@@ -34,8 +32,25 @@ class InputError(ValueError):
 
 @cache
 def registry(name: str) -> dict[str, dict[str, Any]]:
-    """The declarative entries of ``data/<name>.yaml``."""
-    return yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
+    """The declarative entries of ``data/<name>.yaml``, as `schemas` wants them.
+
+    Raises
+    ------
+    InputError
+        Names the file, the entry, the key and the cause.
+    """
+    import yaml
+
+    from .schemas import REGISTRIES, fault  # needs pydantic, a slow import
+
+    path = DATA / f"{name}.yaml"
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from None
+    if wrong := fault(REGISTRIES[name], entries):
+        raise InputError(f"{path}: {wrong}.")
+    return entries
 
 
 def unknown(name: str, kind: str, known: Iterable[str]) -> InputError:

@@ -126,20 +126,19 @@ class MaceModel(Adapter):
         """Write the weights as safetensors and beside them a JSON card, for `from_file`.
 
         Next to `about` stand ``head``, ``parameters``, ``widths``, the ``sha256``, and mace-torch's
-        own description of the network, `architecture`.
+        own description of the network, `architecture`. The card comes first: weights never lack it.
         """
         state = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
-        with written_whole(path) as temporary:
-            save_file(state, temporary)
         card = about | {
             "head": self.head,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "widths": {layer: self.widths[layer] for layer in LAYERS},
-            "sha256": sha256(path),
-            "architecture": architecture(self.network),
         }
-        with written_whole(path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(card, indent=1) + "\n")
+        with written_whole(path) as weights:
+            save_file(state, weights)
+            card |= {"sha256": sha256(weights), "architecture": architecture(self.network)}
+            with written_whole(path.with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps(card, indent=1) + "\n")
 
     def restored(self, path: Path, name: str) -> MaceModel:
         """The model of the card beside the weights, which may have one head more than this one."""
@@ -155,7 +154,7 @@ class MaceModel(Adapter):
         An interrupted training starts again: mace-torch would go on with its batches in another
         order.
         """
-        training, replay, shift, folder, _, epochs, learning_rate, batch_size, seed = course
+        training, replay, shift, _, _, epochs, learning_rate, batch_size, seed = course
         foundation = copy.deepcopy(self.network)
         self.shift_elements(shift)
         yield 0, self
@@ -164,7 +163,7 @@ class MaceModel(Adapter):
         parts = {"train": training, "valid": training[:batch_size]}  # nothing is decided on it
         if len(replay):
             parts |= {"pt_train": replay, "pt_valid": replay[:batch_size]}
-        with TemporaryDirectory(dir=folder) as scratch:
+        with TemporaryDirectory(prefix="umlip-latents-") as scratch:
             start = Path(scratch) / "start.model"
             # the trainer reads nothing but pickle, and takes the energies per element from there,
             # whatever E0s says, unless there is a second readout
@@ -195,7 +194,7 @@ def trained(folder: Path, parts: Mapping[str, Sequence[Atoms]], settings: dict) 
     Parameters
     ----------
     folder
-        For everything that the trainer writes.
+        For everything that the trainer writes, and unpickles again: empty, and nobody else's.
     parts
         Labelled structures of its arguments ``train_file``, ``valid_file`` and so on.
     settings
@@ -208,10 +207,7 @@ def trained(folder: Path, parts: Mapping[str, Sequence[Atoms]], settings: dict) 
     for name, part in parts.items():
         write(files[f"{name}_file"], [labelled(atoms) for atoms in part])
     given = {"work_dir": str(folder), "save_all_checkpoints": True, **files, **settings}
-    parser = build_default_arg_parser()
-    if unknown := set(given) - set(vars(parser.parse_args(["--name=run"]))):
-        raise InputError(f"mace-torch's trainer has no argument {', '.join(sorted(unknown))}.")
-    run(parser.parse_args(["--name=run"], Namespace(**given)))
+    run(build_default_arg_parser().parse_args(["--name=run"], Namespace(**given)))
     return load_pickled(folder / "run.model").to("cpu")
 
 
@@ -220,7 +216,8 @@ def labelled(atoms: Atoms) -> Atoms:
     copied = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     copied.info["REF_energy"] = atoms.get_potential_energy()
     copied.arrays["REF_forces"] = atoms.get_forces()
-    copied.info["REF_stress"] = atoms.get_stress(voigt=False).ravel()
+    if "stress" in atoms.calc.results:
+        copied.info["REF_stress"] = atoms.get_stress(voigt=False).ravel()
     return copied
 
 
