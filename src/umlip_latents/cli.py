@@ -40,14 +40,14 @@ cli.command_class = Command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the status: 0, 1 for bad input, 2 for misuse, 130 for Ctrl-C."""
+    """Run one command; returns the exit status: 0, 1 for bad input, 2 for misuse."""
     try:
         return cli.main(argv, "umlip-latents", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return told("interrupted.", 130)
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except InputError as error:
         return told(str(error), 1)
     except OSError as error:
