@@ -172,5 +172,8 @@ def labels_fingerprint(structures: Sequence[Atoms], part: str) -> str:
         if not {"energy", "forces"} <= set(results):
             raise InputError(f"{part} structure {index}: has no energy and forces.")
         for key in ("energy", "forces", "stress"):
-            digest.update(np.asarray(results.get(key, np.nan), dtype="<f8").tobytes())
+            value = np.asarray(results.get(key, np.nan), dtype="<f8")
+            if key in results and not np.isfinite(value).all():
+                raise InputError(f"{part} structure {index}: its {key} is not finite.")
+            digest.update(value.tobytes())
     return digest.hexdigest()

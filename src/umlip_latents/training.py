@@ -158,7 +158,7 @@ def train_recipe(recipe_file: str | Path, output: str | Path) -> dict:
     ------
     InputError
         What is wrong with recipe, data or output, before anything is trained; among it that
-        there is a file already that this training has not made.
+        there is a file already that this training has not made. Or the training diverges.
 
     Examples
     --------
@@ -191,6 +191,8 @@ def train_recipe(recipe_file: str | Path, output: str | Path) -> dict:
     with TemporaryDirectory(prefix="umlip-latents-") as scratch:
         model = mace.MaceModel(mace.trained(Path(scratch), learned, settings), recipe["name"])
         curve = validation_curve(Path(scratch) / "results")
+    if not np.isfinite(curve[-1]["loss"]):
+        raise InputError(f"{recipe['name']}: the training diverges; try a smaller lr.")
     errors = partial(model_errors, model)
     baseline = partial(composition_baseline, parts["training"])
     card = {
