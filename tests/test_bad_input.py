@@ -332,7 +332,7 @@ REFUSED = {
     f"{MODEL} lacks.py:Other": "Other",
     f"{MODEL} none.py:Model": "none.py",
     f"{COMPARE} bad-nan.npz": "bad-nan.npz",
-    f"{COMPARE} gone.npz": "gone.npz: there is no such file",
+    f"{COMPARE} gone.npz": "gone.npz: cannot be read .No such file",
     f"{COMPARE} folder.npz": "folder.npz",
     f"{COMPARE} reversed.npz": "same structures",
     f"{COMPARE} --n-test 1000000": "n_test 1000000",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from itertools import chain, permutations
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class Input(click.ParamType):
     name = "file"
 
     def convert(self, value: Any, *_: Any) -> Path:
-        return readable(value)
+        return readable(Path(value))
 
 
 class Output(click.ParamType):
@@ -42,21 +42,13 @@ class Command(click.Command):
     """A command that refuses to write over a file that it is to read."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        given = [(p.type, value) for p in self.params for value in each(ctx.params[p.name])]
-        outputs = [value for kind, value in given if isinstance(kind, Output)]
-        inputs = [value for kind, value in given if not isinstance(kind, Output)]
-        for output in filter(os.path.exists, outputs):
-            for path in inputs:
-                if os.path.exists(path) and os.path.samefile(path, output):
-                    raise InputError(f"{output}: is read, and cannot be written over.")
+        outputs = [ctx.params[p.name] for p in self.params if isinstance(p.type, Output)]
+        given = chain(*(v if isinstance(v, tuple) else (v,) for v in ctx.params.values()))
+        files = [v for v in given if isinstance(v, str | Path) and os.path.isfile(v)]
+        for one, other in permutations(files, 2):
+            if one in outputs and os.path.samefile(one, other):
+                raise InputError(f"{one}: is read, and cannot be written over.")
         return super().invoke(ctx)
-
-
-def each(value: Any) -> Iterator[str | Path]:
-    """The texts and paths among the values of an option."""
-    for part in value if isinstance(value, tuple) else (value,):
-        if isinstance(part, str | Path):
-            yield part
 
 
 INPUT = Input()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import umlip_latents as latents
+
 from .arguments import FOLDER, FOLDS, INPUT, MANY, METRIC, NPZ, SEED, SPLIT, Command, Output
 from .resources import InputError, registry, sha256
 
@@ -94,9 +96,7 @@ def models() -> tuple[Any, str]:
     """List the named models."""
     from tabulate import tabulate
 
-    from .models.catalog import list_models
-
-    found = list_models()
+    found = latents.list_models()
     shown = ("family", "training_data", "functional", "parameters", "licence", "citation")
     rows = []
     for name, entry in found.items():
@@ -129,12 +129,11 @@ def extract(
     model: str, structures: str, output: Path, layer: str, store: Path | None, trust: bool
 ) -> tuple[Any, str]:
     """Per-atom features of structures."""
-    from .extraction import extract_features
-    from .models.catalog import load_model
-    from .structures import load_structures
 
-    read = load_structures(structures)
-    found = extract_features(read, load_model(model, trust=trust), layer, store=store)
+    read = latents.load_structures(structures)
+    found = latents.extract_features(
+        read, latents.load_model(model, trust=trust), layer, store=store
+    )
     found.save(output)
     for index, why in found.dropped.items():
         formula = read[index].get_chemical_formula()
@@ -158,11 +157,10 @@ def extract(
 @click.option("--output", required=True, type=NPZ, help="NPZ file to write.")
 def compress(features: Path, order: int, output: Path) -> tuple[Any, str]:
     """Cumulants of the FEATURES that extract wrote: one row per structure."""
-    from .cumulants import cumulant_features
-    from .features import ABOUT, Features, save_npz
+    from .features import ABOUT, save_npz
 
-    atoms = Features.load(features)
-    compressed = cumulant_features(atoms.features, atoms.n_atoms, order)
+    atoms = latents.Features.load(features)
+    compressed = latents.cumulant_features(atoms.features, atoms.n_atoms, order)
     about = {name: getattr(atoms, name) for name in ("kept", *ABOUT)}
     save_npz(output, features=compressed, order=order, **about)
     rows, columns = compressed.shape
@@ -208,23 +206,19 @@ def compare(
         raise InputError("compare needs --structures to extract features of --model from.")
     if (store or trust) and not model:
         raise InputError("compare takes --store and --trust for --model alone.")
-    from . import comparing, results
-    from .extraction import extract_features
-    from .features import Features
-    from .models.catalog import load_model
-    from .structures import load_structures
+    from .results import save_figure
 
-    loaded = [Features.load(path) for path in files]
-    read = load_structures(structures) if model else []
-    models = [load_model(name, trust=trust) for name in model]
-    loaded += [extract_features(read, m, layer, store=store) for m in models]
+    loaded = [latents.Features.load(path) for path in files]
+    read = latents.load_structures(structures) if model else []
+    models = [latents.load_model(name, trust=trust) for name in model]
+    loaded += [latents.extract_features(read, m, layer, store=store) for m in models]
     names = [*(path.stem for path in files), *(m.name for m in models)]
     if len(set(names)) < len(names):
         names = [*map(str, files), *model]
     features = dict(zip(names, loaded, strict=True))
-    found = comparing.compare(features, progress=True, **options)
+    found = latents.compare(features, progress=True, **options)
     if figure:
-        results.save_figure(found.heat_map(), figure)
+        save_figure(found.heat_map(), figure)
     table = without_nan(found.table.rename(columns={"error": "value"})).set_index("metric")
     result = {
         "names": list(found.names),
@@ -254,9 +248,8 @@ def compare(
 def novelty(reference: Path, new: Path, tolerance: float) -> tuple[Any, str]:
     """How new the structures of NEW are to those of REFERENCE, two files that extract wrote."""
     from . import novelty as novelties
-    from .features import Features
 
-    known, others = Features.load(reference), Features.load(new)
+    known, others = latents.Features.load(reference), latents.Features.load(new)
     twins = [novelties.near_duplicates(others, f, tolerance=tolerance) for f in (None, known)]
     found = novelties.novelty(known, others).sort_values("leverage", ascending=False)
     keys = ("scores", "duplicates_within_new", "duplicates_new_and_reference")
@@ -273,9 +266,8 @@ def novelty(reference: Path, new: Path, tolerance: float) -> tuple[Any, str]:
 def select(features: Path, n: int) -> tuple[Any, str]:
     """Structures to label first, of the FEATURES that extract wrote."""
     from . import novelty as novelties
-    from .features import Features
 
-    chosen = novelties.farthest_points(Features.load(features), n)
+    chosen = novelties.farthest_points(latents.Features.load(features), n)
     result = {"chosen": chosen.to_dict("records"), **made_from([features])}
     return result, chosen.to_string(index=False)
 

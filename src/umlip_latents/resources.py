@@ -82,23 +82,24 @@ def at_least(least: int, **values: int | None) -> None:
             raise InputError(f"{name} {value}: must be a whole number from {least} on.")
 
 
-def readable(path: str | Path) -> Path:
+@contextmanager
+def refused(path: str | Path, what: str = "cannot be written") -> Iterator[None]:
+    """One sentence for whatever the system refuses in the enclosed lines."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: {what} ({error.strerror or error}).") from error
+
+
+def readable(path: Path) -> Path:
     """Return the path of a file that can be read; raise `InputError` for anything else.
 
     A folder, a pipe or a device is none, nor is a file that shows no size, as those of ``/proc``.
     """
-    path = Path(path)
-    try:
-        why = "is a folder, a pipe or a device, not a file"
-        if path.is_file():
-            with open(path, "rb") as stream:
-                why = "is empty" if not os.fstat(stream.fileno()).st_size else ""
-        elif not path.exists():
-            why = "there is no such file"
-    except OSError as error:
-        why = f"cannot be read ({error.strerror})"
-    if why:
-        raise InputError(f"{path}: {why}.")
+    with refused(path, "cannot be read"):
+        if not path.stat().st_size or not path.is_file():
+            raise InputError(f"{path}: is not a file, or an empty one.")
+        path.open("rb").close()
     return path
 
 
@@ -119,19 +120,15 @@ def temporary_beside(path: Path) -> Path:
             if time.time() - old.lstat().st_mtime > FORGOTTEN:
                 old.unlink()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    with refused(path):
         temporary.touch(exist_ok=False)  # never what somebody has put there, nor through a link
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
     return temporary
 
 
 def made(folder: Path) -> Path:
     """A folder, which is made if it is not there; raises `InputError` if it cannot be."""
-    try:
+    with refused(folder, "the folder cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: the folder cannot be made ({error.strerror}).") from None
     return folder
 
 
@@ -146,10 +143,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     temporary = temporary_beside(path)
     try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        with refused(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
