@@ -74,7 +74,7 @@ LATTICE = '1\npbc="T T T" Lattice="{}"\nH 0 0 0\n'
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file, and no data set"),
+        (None, "no such file or data set"),
         ("", "holds no structure|ASE cannot read"),
         ("not a structure\nat all\n", "ASE cannot read"),
         ("1\n\nH 0 0 nan\n", "structure 0: has a position"),

@@ -109,11 +109,8 @@ def fault(x: np.ndarray, n_atoms: np.ndarray, numbers: np.ndarray, kept: np.ndar
 
 def save_npz(path: str | Path, **arrays: np.ndarray | str | int) -> None:
     """Write an NPZ file, whole or not at all."""
-    try:
-        with written_whole(Path(path)) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **arrays)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}).") from None
+    with written_whole(Path(path)) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **arrays)
 
 
 def common_structures(features: Sequence[Features]) -> list[Features]:

@@ -16,7 +16,7 @@ import zarr
 from filelock import FileLock
 from tqdm import tqdm
 
-from .resources import InputError
+from .resources import InputError, refused
 
 HOUR = 3600.0  # seconds, which nobody takes to write a block
 
@@ -48,7 +48,7 @@ class FeatureStore:
     def __init__(self, path: Path, provenance: Mapping[str, str]) -> None:
         self.path, self.provenance = path, dict(provenance)
         if not (path / "provenance").is_dir():
-            with self._told():
+            with refused(self.path):
                 path.mkdir(parents=True, exist_ok=True)
             self._put("provenance", {}, provenance)
         try:
@@ -69,7 +69,7 @@ class FeatureStore:
         What writers that were killed have left is deleted.
         """
         lock = FileLock(self.path / ".lock")
-        with self._told():
+        with refused(self.path):
             lock.acquire()
         try:
             for left in self.path.glob("writing-*"):
@@ -79,14 +79,6 @@ class FeatureStore:
             yield
         finally:
             lock.release()
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """One sentence for whatever the file system refuses."""
-        try:
-            yield
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror}).") from None
 
     def _block(self, number: int) -> Path:
         return self.path / f"block-{number:06d}"
@@ -146,7 +138,7 @@ class FeatureStore:
         if number in self:
             words = "is not as it was written, and is computed again"
             tqdm.write(f"{self._block(number)}: {words}.", file=sys.stderr)
-            with self._told():
+            with refused(self.path):
                 shutil.rmtree(self._block(number))
 
     def _seal(self, number: int, name: str, array: np.ndarray, block: list) -> str:
@@ -158,7 +150,7 @@ class FeatureStore:
 
     def _put(self, name: str, arrays: Mapping[str, np.ndarray], attributes: Mapping) -> None:
         """Write a group; it appears whole or not at all, and the first of two writers wins."""
-        with self._told():
+        with refused(self.path):
             temporary = Path(tempfile.mkdtemp(prefix=f"writing-{name}-", dir=self.path))
             try:
                 group = zarr.open_group(temporary, mode="a", zarr_format=3)

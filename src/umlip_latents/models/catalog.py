@@ -16,11 +16,14 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from textwrap import shorten
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ..environments import CURRENT, REQUIREMENTS
 from ..resources import DATA, InputError, fetch, registry, sha256
-from .base import LatentModel, identity
-from .remote import RemoteModel
+
+if TYPE_CHECKING:  # PyTorch and ASE are slow imports, and a list of names needs neither
+    from .base import LatentModel
+    from .remote import RemoteModel
 
 # the module that reads a file, by the ending; it has `from_file(path)`
 READERS = {".pth.tar": "chgnet", ".safetensors": "mace", ".model": "mace"}
@@ -103,7 +106,7 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
         return from_catalogue(name, entry, trust)
     own = re.fullmatch(r"(.+\.py):(\w+)", name)
     path = Path(own[1] if own else name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         near = get_close_matches(name, list_models(), 3) or ["`umlip-latents models` lists them"]
         raise InputError(f"{path}: no such file, and no model of that name ({', '.join(near)}).")
     try:
@@ -118,7 +121,7 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
 def catalogue_entry(name: str) -> dict | None:
     """The catalogue's entry; an untrained twin has that of its sibling, and its seed."""
     models = list_models()
-    twin = re.fullmatch(r"(.+-untrained)-s(\d+)", name)
+    twin = re.fullmatch(r"(.+-untrained)-s(0|[1-9][0-9]{0,8})", name)
     if twin and (entry := models.get(f"{twin[1]}-s0")):
         return {**models[entry["like"]], **entry, "seed": int(twin[2])}
     return models.get(name)
@@ -144,10 +147,14 @@ def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteM
         entry = entry | {key: fetch(*file, trust=trust) for key, file in files.items()}
         digest = digest or ("path" in entry and sha256(entry["path"]))
     if environment:
+        from .base import identity
+
         requirements = sha256(REQUIREMENTS / f"{environment}.txt")
         sums = [digest, parts["arguments"].get("sha256"), requirements]
         fingerprint = identity({"name": name, "sha256": sums})
     if elsewhere:
+        from .remote import RemoteModel
+
         widths = entry.get("widths", {})
         return RemoteModel(name, fingerprint, widths, environment, tuple(files.values()))
     model = family(re.sub(r"\W", "", entry["family"].lower())).load(name, entry)
