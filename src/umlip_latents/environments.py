@@ -55,17 +55,13 @@ def environment_names() -> list[str]:
     return sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
 
 
-def requirements(name: str) -> str:
-    """The text of an environment's file of requirements."""
-    if name not in environment_names():
-        raise unknown(name, "environment", environment_names())
-    return (REQUIREMENTS / f"{name}.txt").read_text(encoding="utf-8")
-
-
 def environment_folder(name: str) -> Path:
     """Where an environment is or would be, by its requirements and the Python that makes it."""
-    base = f"{requirements(name)}{platform.python_version()} {sys.prefix}"
-    mark = hashlib.sha256(base.encode()).hexdigest()[:8]
+    if name not in environment_names():
+        raise unknown(name, "environment", environment_names())
+    base = f"{platform.python_version()} {sys.prefix}"
+    text = (REQUIREMENTS / f"{name}.txt").read_bytes()
+    mark = hashlib.sha256(text + base.encode()).hexdigest()[:8]
     return cache_folder() / "environments" / f"{name}-{mark}"
 
 

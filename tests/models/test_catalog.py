@@ -13,6 +13,7 @@ import torch
 from umlip_latents import extract_features, list_models, load_model
 from umlip_latents.cli import main
 from umlip_latents.models import catalog
+from umlip_latents.models.base import VERSION
 from umlip_latents.models.mace import MaceModel, build_network
 from umlip_latents.properties import invariance_deviations
 from umlip_latents.resources import DATA, InputError, registry, sha256
@@ -93,8 +94,9 @@ def test_pickled_code_in_a_chgnet_file_is_not_run(tmp_path):
             return (Path.touch, (tmp_path / "exploded",))
 
     torch.save({"model": Bomb()}, tmp_path / "bad.pth.tar")
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="is not a CHGNet, or holds more than tensors") as caught:
         load_model(tmp_path / "bad.pth.tar")
+    assert "weights_only" not in str(caught.value)  # torch's advice
     assert not (tmp_path / "exploded").exists()
 
 
@@ -105,7 +107,7 @@ def test_a_broken_or_cardless_safetensors_is_refused(tmp_path):
         load_model(tmp_path / "alone.safetensors")
     (tmp_path / "torn.safetensors").write_bytes(source.read_bytes()[:1000])
     shutil.copy(source.with_suffix(".json"), tmp_path / "torn.json")
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match=r"SHA-256 is .*, its card torn\.json says"):
         load_model(tmp_path / "torn.safetensors")
 
 
@@ -133,6 +135,114 @@ def test_a_saved_mace_is_the_same_mace(tmp_path, models, crystals):
     assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
     assert again.fingerprint == new.fingerprint
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.json", "new.safetensors"]
+
+
+def test_weights_and_their_card_belong_together(tmp_path, models):
+    """A byte of the weights, and whatever may stand in the card."""
+    models["mini-mace-mptrj"].save(tmp_path / "m.safetensors")
+    weights, text = (tmp_path / "m.safetensors").read_bytes(), (tmp_path / "m.json").read_text()
+    assert load_model(tmp_path / "m.safetensors").widths
+    (tmp_path / "m.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"m\.safetensors: SHA-256 is .*, its card m\.json says"):
+        load_model(tmp_path / "m.safetensors")
+    (tmp_path / "m.safetensors").write_bytes(weights)
+    whole = json.loads(text)
+    odd = [
+        ("{", "is not JSON"),
+        ("\udcff", "is not JSON"),
+        ("[]", "is not the card of a MACE"),
+        ("3", "is not the card of a MACE"),
+        (json.dumps(whole | {"architecture": [1]}), "is not the card of a MACE"),
+        (json.dumps(whole | {"sha256": "0" * 64}), "its card m.json says 000"),
+        (json.dumps(whole | {"sha256": None}), "its card m.json says None"),
+        (json.dumps(whole | {"head": 3}), "needs one of its heads Default, not 3"),
+    ]
+    strange = {"num_bessel": 7, "r_max": "far", "interaction_cls": "os.system"}
+    strange |= {"extra": 1}
+    for key, value in strange.items():
+        changed = whole["architecture"] | {key: value}
+        odd.append((json.dumps(whole | {"architecture": changed}), "cannot be loaded"))
+    for content, why in odd:
+        (tmp_path / "m.json").write_bytes(content.encode(errors="surrogateescape"))
+        with pytest.raises(InputError, match=why) as caught:
+            load_model(tmp_path / "m.safetensors")
+        assert len(str(caught.value).splitlines()) == 1
+        assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["chgnet-0.3.0", "mini-mace-mptrj"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(models, name, value):
+    network = copy.deepcopy(models[name].network)
+    weight, tensor = list(network.named_parameters())[-1]
+    with torch.no_grad():
+        tensor.view(-1)[0] = value
+    with pytest.raises(InputError, match=f"odd: its weights {weight} are not all finite"):
+        type(models[name])(network, "odd", **({"head": "Default"} if "mace" in name else {}))
+
+
+def test_hyperparameters_are_part_of_what_a_model_is(tmp_path, models):
+    """The same weights in another architecture are another model, whatever file they are in."""
+    models["mini-mace-mptrj"].save(tmp_path / "m.safetensors")
+    saved = load_model(tmp_path / "m.safetensors")
+    assert saved.fingerprint == models["mini-mace-mptrj"].fingerprint
+    changed = json.loads((tmp_path / "m.json").read_text())
+    changed["architecture"]["avg_num_neighbors"] *= 2  # no weight, and no buffer
+    (tmp_path / "m.json").write_text(json.dumps(changed))
+    edited = load_model(tmp_path / "m.safetensors")
+    for key, tensor in saved.network.state_dict().items():
+        assert torch.equal(tensor, edited.network.state_dict()[key])
+    assert edited.fingerprint != saved.fingerprint
+    source = Path(chgnet.__file__).parent / "pretrained" / list_models()["chgnet-0.3.0"]["file"]
+    state = torch.load(source, weights_only=True, map_location="cpu")
+    state["model"]["model_args"]["atom_graph_cutoff"] = 5.0
+    torch.save({"model": state["model"]}, tmp_path / "edited.pth.tar")
+    assert load_model(tmp_path / "edited.pth.tar").fingerprint != models["chgnet-0.3.0"].fingerprint
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: {},
+        lambda state: [1],
+        lambda state: {"model": 3},
+        lambda state: {"model": state | {"model_args": None}},
+        lambda state: {
+            "model": state | {"model_args": state["model_args"] | {"atom_fea_dim": "x"}}
+        },
+        lambda state: {"model": state | {"model_args": state["model_args"] | {"n_conv": 2}}},
+        lambda state: {"model": state | {"state_dict": {}}},
+    ],
+)
+def test_an_edited_chgnet_file_is_refused_in_a_sentence(tmp_path, spoil):
+    source = Path(chgnet.__file__).parent / "pretrained" / list_models()["chgnet-0.3.0"]["file"]
+    state = torch.load(source, weights_only=True, map_location="cpu")["model"]
+    torch.save(spoil(state), tmp_path / "odd.pth.tar")
+    with pytest.raises(InputError, match=r"odd\.pth\.tar: cannot be loaded") as caught:
+        load_model(tmp_path / "odd.pth.tar")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 500
+
+
+# of the backbone, the last layer, and the interactions, over the atoms of the crystals
+NORMS = {
+    "element": [4.7958, 4.7958],
+    "chgnet-0.2.0": [24.452, 22.714, 19.195, 19.943, 21.349, 24.452],
+    "chgnet-0.3.0": [13.077, 11.049, 104.89, 107.05, 104.86, 156.48],
+    "chgnet-r2scan": [13.972, 10.668, 101.02, 102.32, 100.12, 148.34],
+    "mini-mace-mptrj": [1.5923, 1.7159, 1.5416, 0.39853],
+    "mini-mace-architecture-correlation-3-s0": [2.2761, 3.3475, 2.051, 0.98685],
+}
+
+
+def test_features_change_with_the_version_of_their_code_alone(crystals):
+    """The norms of a few features. Where they change, raise `VERSION`, and renew them."""
+    assert VERSION == 1
+    for name, expected in NORMS.items():
+        model = load_model(name)
+        found = model.features([model.prepare(atoms) for atoms in crystals])
+        norms = [float(np.linalg.norm(x)) for x in found.values()]
+        assert norms == pytest.approx(expected, rel=1e-4), name
 
 
 def card() -> dict:

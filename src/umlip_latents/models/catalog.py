@@ -18,7 +18,7 @@ from textwrap import shorten
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..environments import CURRENT, requirements
+from ..environments import CURRENT, REQUIREMENTS
 from ..resources import DATA, InputError, fetch, registry, sha256
 
 if TYPE_CHECKING:  # PyTorch and ASE are slow imports, and a list of names needs neither
@@ -130,7 +130,8 @@ def catalogue_entry(name: str) -> dict | None:
 def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteModel:
     """A model of the catalogue, its file checked first.
 
-    One that has an environment is known by its name and its checkpoint, without its library.
+    One that has an environment is known by its name, its checkpoint, which holds what else decides,
+    and the packages of the environment, without its library.
     """
     if entry["family"] == "plug-in":
         return made_by(entry_points(group=ENTRY_POINTS)[name].load(), name)
@@ -148,9 +149,9 @@ def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteM
     if environment:
         from .base import identity
 
-        sums = [digest, parts["arguments"].get("sha256")]
-        about = {"name": name, "files": sums, "environment": requirements(environment)}
-        fingerprint = identity(about)
+        requirements = sha256(REQUIREMENTS / f"{environment}.txt")
+        sums = [digest, parts["arguments"].get("sha256"), requirements]
+        fingerprint = identity({"name": name, "sha256": sums})
     if elsewhere:
         from .remote import RemoteModel
 

@@ -44,7 +44,8 @@ class ChgnetModel(Adapter):
     replays = False
 
     def __init__(self, network: CHGNet, name: str) -> None:
-        super().__init__(network, name, SUPPORTED, network.model_args)
+        about = {key: a for key, a in network.model_args.items() if key != "version"}  # a label
+        super().__init__(network, name, SUPPORTED, about)
         self.inputs = {"backbone": network.mlp, "last": network.mlp.layers[-1]}
         convolutions = enumerate(network.atom_conv_layers, start=1)
         self.outputs = {f"interaction-{i}": layer for i, layer in convolutions}
