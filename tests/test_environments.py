@@ -200,7 +200,6 @@ def test_a_crash_there_is_one_sentence(remote, crystals, tiny, monkeypatch):
 
 def test_a_model_of_another_environment_is_named_without_making_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(environments, "REQUIREMENTS", DATA / "environments")
     one, other = load_model("7net-mf-0-PBE"), load_model("7net-mf-0-R2SCAN")
     assert one.environment == other.environment == "sevennet"
     assert one.widths == {"backbone": 128, "last": 64}

@@ -208,8 +208,8 @@ def test_a_file_in_the_place_of_a_store_is_one_sentence(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     command = ["extract", "--model", "element", "--structures", "embedded"]
     command += ["--output", str(tmp_path / "o.npz"), "--store", str(tmp_path / "file")]
-    assert main(command) == 1
-    assert "cannot be written (Not a directory)" in capsys.readouterr().err
+    assert main(command) == 2
+    assert "file' is a file" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
     assert not (tmp_path / "o.npz").exists()
 

@@ -197,7 +197,7 @@ def test_bad_outputs_are_refused_before_anything_else(copied, tmp_path, monkeypa
         with pytest.raises(InputError, match=r"has to end in \.safetensors"):
             train_recipe(recipe_file, tmp_path / name)
     for folder in (recipe_file, recipe_file / "below", Path("/proc/none"), tmp_path / ("x" * 300)):
-        with pytest.raises(InputError, match="cannot be written to"):
+        with pytest.raises(InputError, match=r"the folder cannot be made|cannot be written"):
             train_recipe(recipe_file, folder / "m.safetensors")
 
 
