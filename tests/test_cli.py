@@ -17,6 +17,7 @@ from umlip_latents import (
     cumulant_features,
     list_datasets,
     list_models,
+    load_model,
     load_structures,
     split_atoms,
 )
@@ -136,11 +137,11 @@ def test_compare_passes_its_options_on(files, capsys, monkeypatch):
 
 
 def test_json_is_all_that_reaches_the_standard_output(capsys, monkeypatch):
-    def chatty():
+    def chatty(_):
         print("loading")
         return {"a": {"path": "a.xyz", "licence": "x", "description": "y"}}
 
-    monkeypatch.setattr("umlip_latents.cli.list_datasets", chatty)
+    monkeypatch.setattr("umlip_latents.cli.registry", chatty)
     assert main(["datasets", "--json"]) == 0
     shown = capsys.readouterr()
     assert list(json.loads(shown.out)) == ["a"]
@@ -185,7 +186,7 @@ def test_compare_refuses_what_cannot_be_compared(files, capsys, tmp_path):
     assert main(["compare", one, str(tmp_path / "other.npz")]) == 1
     assert "same structures" in capsys.readouterr().err
     assert main(["compare", one, one]) == 1
-    assert "at least two" in capsys.readouterr().err
+    assert "one and the same" in capsys.readouterr().err
     other = str(files / "mini-mace-mptrj.npz")
     assert main(["compare", one, other, "--n-test", "100000"]) == 1
     assert "n_test 100000" in capsys.readouterr().err
@@ -198,7 +199,7 @@ def test_compare_extracts_models_and_draws_the_heat_map(files, capsys, tmp_path)
     assert main([*command, "--figure", str(tmp_path / "heat.svg"), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["names"] == ["chgnet-0.3.0", "element"]
-    assert list(shown["models"].values()) == ["one-hot-118"]
+    assert list(shown["models"].values()) == [load_model("element").fingerprint]
     text = (tmp_path / "heat.svg").read_text()
     assert "<svg" in text
     assert "GFRE" in text
@@ -223,7 +224,15 @@ def test_misuse_exits_with_status_2(capsys, command, message):
 
 
 def test_the_status_reaches_the_shell():
-    command = [sys.executable, "-m", "umlip_latents.cli", "compress", "gone.npz", "--output", "x"]
+    command = [
+        sys.executable,
+        "-m",
+        "umlip_latents.cli",
+        "compress",
+        "gone.npz",
+        "--output",
+        "x.npz",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("umlip-latents: gone.npz")

@@ -111,9 +111,9 @@ def test_a_failed_cell_is_named_in_one_sentence(tmp_path):
 
 
 def test_a_chapter_takes_only_parameters_that_it_has(tmp_path):
-    with pytest.raises(InputError, match="0: not the start of one notebook's name"):
+    with pytest.raises(InputError, match="0: no such notebook"):
         build_chapter("0", "quick", {}, tmp_path)
-    with pytest.raises(InputError, match=r"modls: no parameter of 03_comparison.ipynb \(dataset"):
+    with pytest.raises(InputError, match=r"modls: no such parameter of 03_.* \(models"):
         build_chapter("03", "quick", {"modls": ["chgnet-0.3.0"]}, tmp_path)
     assert not [*tmp_path.iterdir()]
 

@@ -71,12 +71,12 @@ def test_every_format_of_ase_is_read(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file, and no data set"),
+        (None, "no such file or data set"),
         ("", "holds no structure|ASE cannot read"),
         ("not a structure\nat all\n", "ASE cannot read"),
         ("1\n\nH 0 0 nan\n", "structure 0: has a position"),
-        ('1\npbc="T T T" Lattice="0 0 0 0 1 0 0 0 1"\nH 0 0 0\n', "length zero"),
-        ('1\npbc="T T T" Lattice="1 0 0 1 0 0 0 0 1"\nH 0 0 0\n', "without volume"),
+        ('1\npbc="T T T" Lattice="0 0 0 0 1 0 0 0 1"\nH 0 0 0\n', "high along its periodic vector 0"),
+        ('1\npbc="T T T" Lattice="1 0 0 1 0 0 0 0 1"\nH 0 0 0\n', "high along its periodic vector 0"),
         ("1\n\nX 0 0 0\n", "unknown element"),
     ],
 )

@@ -1,14 +1,24 @@
 """Training from recipes, and the cards of the shipped checkpoints."""
 
 import json
+import multiprocessing
 import os
+import shutil
+import signal
+import tempfile
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from mace.tools import train
 
-from umlip_latents import load_model, load_structures
-from umlip_latents.resources import DATA, InputError
+from umlip_latents import load_model, load_structures, training
+from umlip_latents.models import mace
+from umlip_latents.resources import DATA, InputError, sha256
 from umlip_latents.training import (
     by_dataset,
     model_errors,
@@ -22,48 +32,205 @@ CARDS = sorted((DATA / "checkpoints").glob("*.json"))
 CARD = json.loads((DATA / "checkpoints" / "mini-mace-mptrj.json").read_text())
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"name": "x"}'])
-def test_unusable_recipes_are_refused(tmp_path, content):
-    path = tmp_path / "recipe.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(InputError, match="not a usable recipe"):
-        train_recipe(path, tmp_path / "out.safetensors")
-    assert not (tmp_path / "out.safetensors").exists()
-
-
-def test_a_tiny_recipe_trains_and_loads(tmp_path):
-    """The whole road from recipe to shipped checkpoint, on a handful of labelled crystals."""
-    from ase.io import write
-
-    crystals = load_structures("li3ps4-gfn1")[::20]
+def tiny(folder, **changes):
+    """A recipe of seconds over a handful of labelled crystals, and the output to come."""
+    crystals = load_structures("li3ps4-gfn1")[::30]
     for i, atoms in enumerate(crystals):
         atoms.info["origin"] = i // 2
-    write(tmp_path / "data.xyz", crystals)
-    mace = {**CARD["recipe"]["mace"], "num_channels": 4, "max_num_epochs": 2, "E0s": "average"}
-    recipe = {
+    write(folder / "data.xyz", crystals)
+    mace = CARD["recipe"]["mace"] | {"num_channels": 4, "max_num_epochs": 2, "r_max": 4.0}
+    given = {
         "name": "tiny",
-        "datasets": [str(tmp_path / "data.xyz")],
+        "datasets": [str(folder / "data.xyz")],
         "group": "origin",
-        "held_out": 3,
-        "validation": 2,
+        "held_out": 1,
+        "validation": 1,
         "split_seed": 0,
-        "mace": {**mace, "r_max": 4.0},
-    }
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
-    card = train_recipe(tmp_path / "recipe.json", tmp_path / "tiny.safetensors")
-    assert card["n_structures"]["held out"] == 3
-    assert card["n_structures"]["training"] + card["n_structures"]["validation"] <= 9
+        "mace": mace | {"batch_size": 2} | changes.pop("mace", {}),
+    } | changes
+    (folder / "recipe.json").write_text(json.dumps(given))
+    return folder / "recipe.json", folder / "tiny.safetensors"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished training: its folder and its card."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, train_recipe(*tiny(folder))
+
+
+@pytest.fixture
+def copied(trained, tmp_path, monkeypatch):
+    """Recipe and output of a copy of the finished training; nothing can be trained there."""
+
+    def would_train(*arguments):
+        raise RuntimeError("would train")
+
+    monkeypatch.setattr(mace, "trained", would_train)
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    given = json.loads((trained[0] / "recipe.json").read_text())
+    (tmp_path / "recipe.json").write_text(json.dumps(given))
+    return tmp_path / "recipe.json", tmp_path / "tiny.safetensors"
+
+
+def test_a_tiny_recipe_trains_and_loads(trained):
+    """The whole road from recipe to shipped checkpoint."""
+    folder, card = trained
+    assert card == json.loads((folder / "tiny.json").read_text())
+    assert card["n_structures"]["held out"] == 1
     assert card["trained_elements"] == ["Li", "P", "S"]
-    model = load_model(tmp_path / "tiny.safetensors")
-    parts = recipe_parts(recipe)
-    errors = model_errors(model, parts["held out"])
-    assert errors == pytest.approx(card["held_out_errors"][str(tmp_path / "data.xyz")], rel=1e-4)
+    parts = recipe_parts(read_recipe(folder / "recipe.json"))
+    errors = model_errors(load_model(folder / "tiny.safetensors"), parts["held out"])
+    assert errors == pytest.approx(card["held_out_errors"][str(folder / "data.xyz")], rel=1e-4)
     assert [e["epoch"] for e in card["validation_curve"]] == [None, 0, 1]
-    recipe["mace"]["learning_rat"] = 0.1
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
-    with pytest.raises(InputError, match="no argument learning_rat"):
-        train_recipe(tmp_path / "recipe.json", tmp_path / "other.safetensors")
+    assert {f.name for f in folder.iterdir()} == {
+        *("data.xyz", "recipe.json", "tiny.json", "tiny.safetensors")
+    }
+
+
+class Evil:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def dies(folder):
+    """Train until the middle of the second epoch, and be killed."""
+    torch.set_num_threads(1)  # those of the parent are not here
+    tempfile.tempdir = str(folder)
+    train_one_epoch = train.train_one_epoch
+
+    def until(epoch, **others):
+        if epoch == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        train_one_epoch(epoch=epoch, **others)
+
+    train.train_one_epoch = until
+    train_recipe(folder / "recipe.json", folder / "tiny.safetensors")
+
+
+def test_a_killed_training_starts_again_and_runs_no_planted_pickle(trained, tmp_path):
+    recipe_file, output = tiny(tmp_path, datasets=[str(trained[0] / "data.xyz")])
+    planted = tmp_path / "tiny" / "checkpoints" / "run_run-0_epoch-1.pt"
+    planted.parent.mkdir(parents=True)
+    torch.save(Evil(tmp_path / "executed"), planted)
+    child = multiprocessing.get_context("fork").Process(target=dies, args=(tmp_path,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert list(tmp_path.glob("umlip-latents-*/checkpoints/*epoch-0.pt"))  # it was on its way
+    assert not output.exists()
+    assert train_recipe(recipe_file, output) == trained[1]
+    assert output.read_bytes() == (trained[0] / "tiny.safetensors").read_bytes()
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_finished_training_is_not_repeated(trained, copied):
+    before = [file.read_bytes() for file in sorted(copied[0].parent.iterdir())]
+    assert train_recipe(*copied) == trained[1]
+    assert [file.read_bytes() for file in sorted(copied[0].parent.iterdir())] == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: change(folder / "recipe.json", split_seed=1),
+        lambda folder: change(folder / "recipe.json", mace=CARD["recipe"]["mace"]),
+        lambda folder: (folder / "tiny.json").unlink(),
+        lambda folder: (folder / "tiny.json").write_text("{"),
+        lambda folder: (folder / "tiny.json").write_text("[]"),
+        lambda folder: (folder / "tiny.json").write_bytes(b"\xff"),
+        lambda folder: change(folder / "tiny.json", recipe=None),
+        lambda folder: change(folder / "tiny.json", data_sha256={}),
+        lambda folder: os.replace(folder / "recipe.json", folder / "tiny.json"),
+    ],
+)
+def test_the_output_of_another_training_is_refused(copied, damage):
+    recipe_file, output = copied
+    damage(output.parent)
+    if not recipe_file.exists():  # its card would have the name of the recipe
+        recipe_file = output.with_suffix(".json")
+    before = [file.read_bytes() for file in sorted(output.parent.iterdir())]
+    with pytest.raises(InputError, match=r"tiny\.safetensors: .* and not from the recipe tiny"):
+        train_recipe(recipe_file, output)
+    assert [file.read_bytes() for file in sorted(output.parent.iterdir())] == before
+
+
+def test_changed_data_are_other_data(copied):
+    recipe_file, output = copied
+    own = output.parent / "own.xyz"
+    shutil.copy(output.parent / "data.xyz", own)
+    change(recipe_file, datasets=[str(own)])
+    card = json.loads(output.with_suffix(".json").read_text())
+    change(recipe_file.with_name("tiny.json"), recipe=card["recipe"] | {"datasets": [str(own)]},
+           data_sha256={str(own): sha256(own)})  # fmt: skip
+    train_recipe(recipe_file, output)
+    own.write_text(own.read_text().replace("0.1", "0.2"))
+    with pytest.raises(InputError, match="not from the recipe tiny with the same data"):
+        train_recipe(recipe_file, output)
+
+
+def change(file, **entries):
+    """Change some entries of a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+
+
+def test_damaged_weights_are_named_and_missing_ones_trained(copied):
+    weights = copied[1].read_bytes()
+    copied[1].write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"tiny\.safetensors: SHA-256 is .*, tiny\.json has"):
+        train_recipe(*copied)
+    copied[1].unlink()  # as if killed between card and weights
+    with pytest.raises(RuntimeError, match="would train"):
+        train_recipe(*copied)
+
+
+def test_bad_outputs_are_refused_before_anything_else(copied, tmp_path, monkeypatch):
+    recipe_file, _ = copied
+    monkeypatch.setattr(training, "recipe_parts", None)  # nothing is read
+    for name in ("m.json", "m", "m.safetensors.json", "safetensors", ".safetensors", "m.pt"):
+        with pytest.raises(InputError, match=r"has to end in \.safetensors"):
+            train_recipe(recipe_file, tmp_path / name)
+    for folder in (recipe_file, recipe_file / "below", Path("/proc/none"), tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match="cannot be written to"):
+            train_recipe(recipe_file, folder / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"mace": {"batch_size": 50}}, "tiny: batch_size 50 is more than 4 structures"),
+        ({"group": "orgin"}, "tiny: no structure has the info entry 'orgin'"),
+        ({"held_out": 7, "validation": 1}, "tiny: leaves no structure for the part validation"),
+        ({"datasets": ["embedded"], "group": "name"}, "training structure 0: has no energy and"),
+        ({"datasets": ["nowhere.xyz"]}, r"nowhere\.xyz: no such file"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_are_refused(tmp_path, monkeypatch, changes, cause):
+    monkeypatch.setattr(mace, "trained", None)
+    recipe_file, output = tiny(tmp_path, **changes)
+    with pytest.raises(InputError, match=cause):
+        train_recipe(recipe_file, output)
+    assert not output.exists()
+
+
+def test_a_data_set_twice_by_two_paths_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(mace, "trained", None)
+    tiny(tmp_path)
+    shutil.copy(tmp_path / "data.xyz", tmp_path / "copy.xyz")
+    twice = [str(tmp_path / "data.xyz"), str(tmp_path / "copy.xyz")]
+    with pytest.raises(InputError, match="two of these data sets are the same"):
+        train_recipe(*tiny(tmp_path, datasets=twice))
+
+
+def test_structures_without_a_stress_can_be_trained_on(crystals):
+    atoms = crystals[0].copy()
+    atoms.calc = SinglePointCalculator(atoms, energy=1.0, forces=np.zeros((len(atoms), 3)))
+    assert mace.labelled(atoms).info == {"REF_energy": 1.0}
 
 
 def recipe(**changes):
@@ -71,7 +238,7 @@ def recipe(**changes):
     return {
         "name": "test",
         "datasets": ["embedded"],
-        "group": "prototype",
+        "group": "name",
         "held_out": 50,
         "validation": 20,
         "split_seed": 0,
@@ -81,14 +248,6 @@ def recipe(**changes):
 
 def formulas(structures):
     return [a.get_chemical_formula() for a in structures]
-
-
-def test_a_recipe_inherits_and_shows_only_its_change(tmp_path):
-    (tmp_path / "base.json").write_text(json.dumps(recipe()))
-    changed = {"extends": "base.json", "name": "other", "mace": {"lr": 0.1}}
-    (tmp_path / "other.json").write_text(json.dumps(changed))
-    found = read_recipe(tmp_path / "other.json")
-    assert found == recipe(name="other", mace={"lr": 0.1, "seed": 0})
 
 
 def test_every_recipe_of_the_experiment_holds_out_the_same_structures():

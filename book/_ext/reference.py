@@ -1,6 +1,6 @@
 """Sphinx extension: the reference shows what is public in the modules that it names.
 
-Public is what the package imports at its top and what a notebook of the book imports from it.
+Public is what the package names as its own and what a notebook of the book imports from it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import umlip_latents
 
 def public(notebooks: Path) -> dict[str, Any]:
     """What the package exports, or a notebook of the folder imports from it, by its full name."""
-    found = [(umlip_latents, name) for name in vars(umlip_latents)]
+    found = [(umlip_latents, name) for name in umlip_latents.__all__]
     for file in sorted(notebooks.glob("*.ipynb")):
         cells = nbformat.read(file, as_version=4).cells
         for cell in (cell for cell in cells if cell.cell_type == "code"):

@@ -1,22 +1,40 @@
-"""Latent features of universal interatomic potentials, and how much of each other they hold."""
+"""Latent features of universal interatomic potentials, and how much of each other they hold.
 
-from importlib import metadata
+Names are imported when they are first used, so that ``import umlip_latents`` costs nothing.
+"""
 
-from .comparing import compare
-from .comparison import Comparison
-from .cumulants import cumulant_features
-from .extraction import FeatureBlocks, extract_features, features_by_name
-from .factors import streaming_gfre
-from .features import Features
-from .models.catalog import list_models, load_model
-from .reconstruction import (
-    global_reconstruction_error,
-    local_reconstruction_error,
-    reconstruction_matrix,
-)
-from .regression import CUTOFF, TIKHONOV, Regularization
-from .resources import InputError
-from .splits import split_atoms
-from .structures import list_datasets, load_structures
+from importlib import import_module
+from typing import Any
 
-__version__ = metadata.version("umlip-latents")
+_NAMES = {
+    "comparing": ("compare",),
+    "comparison": ("Comparison",),
+    "cumulants": ("cumulant_features",),
+    "extraction": ("FeatureBlocks", "extract_features", "features_by_name"),
+    "factors": ("streaming_gfre",),
+    "features": ("Features",),
+    "models.catalog": ("list_models", "load_model"),
+    "reconstruction": (
+        "global_reconstruction_error",
+        "local_reconstruction_error",
+        "reconstruction_matrix",
+    ),
+    "regression": ("CUTOFF", "TIKHONOV", "Regularization"),
+    "resources": ("InputError",),
+    "splits": ("split_atoms",),
+    "structures": ("list_datasets", "load_structures"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("umlip-latents")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, "__version__"})

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .figures import error_heat_maps, use_style
 from .pages import architectures, substitutions
-from .resources import OFFLINE, PACKAGE, InputError, fetch, registry
+from .resources import OFFLINE, PACKAGE, InputError, fetch, made, registry, unknown
 from .results import REFERENCE, save_figure, write_text
 
 ROOT = PACKAGE.parents[1]
@@ -31,11 +31,10 @@ MOST_AT_ONCE = 4  # notebooks, each of which takes a gigabyte or two
 
 def load_profile(name: str) -> dict[str, dict]:
     """Parameters of every notebook that the profile runs, by notebook."""
-    path = ROOT / "book" / "profiles" / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise InputError(f"{name}: no such profile ({known}).")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    profiles = {path.stem: path for path in sorted((ROOT / "book" / "profiles").glob("*.yaml"))}
+    if name not in profiles:
+        raise unknown(name, "profile", profiles)
+    return yaml.safe_load(profiles[name].read_text(encoding="utf-8"))
 
 
 def build(profile: str, output: Path) -> Path:
@@ -109,13 +108,11 @@ def build_chapter(number: str, profile: str, settings: Mapping[str, Any], output
     notebooks = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
     chosen = [path for name, path in notebooks.items() if name.startswith(number)]
     if len(chosen) != 1:
-        raise InputError(
-            f"{number}: not the start of one notebook's name ({', '.join(notebooks)})."
-        )
+        raise unknown(number, "notebook", [path.stem for path in chosen] or notebooks)
     known = papermill.inspect_notebook(str(chosen[0]))
-    if unknown := [name for name in settings if name not in known]:
-        said = f"{', '.join(unknown)}: no parameter of {chosen[0].name} ({', '.join(known)})."
-        raise InputError(said)
+    for name in settings:
+        if name not in known:
+            raise unknown(name, f"parameter of {chosen[0].name}", known)
     folders = {"store": ROOT / "_build" / "features", "results": output / "results"}
     own = {name: seen_from_notebooks(value) for name, value in settings.items()}
     settings = load_profile(profile).get(chosen[0].stem, {}) | own
@@ -136,6 +133,11 @@ def copy_pages(source: Path) -> None:
 
 def emptied(output: Path) -> Path:
     """The folder ``source`` of an output folder, without the results of an earlier build."""
+    mark = made(output) / ".umlip-latents-book"
+    for name in ("source", "results"):
+        if (output / name).exists() and not (mark.exists() or (output / "html").exists()):
+            raise InputError(f"{output / name}: is not of a book, and is not deleted for one.")
+    mark.touch()
     for name in ("source", "results"):
         shutil.rmtree(output / name, ignore_errors=True)
     (output / "source" / "notebooks").mkdir(parents=True)
@@ -260,8 +262,8 @@ def build_html(source: Path, output: Path, *options: str) -> Path:
     log = subprocess.run(command, capture_output=True, text=True)
     write_text(output / "jupyter-book.log", log.stdout + log.stderr)
     if log.returncode:
-        tail = "\n".join((log.stdout + log.stderr).splitlines()[-30:])
-        raise InputError(f"jupyter-book could not build the pages:\n{tail}")
+        print(*(log.stdout + log.stderr).splitlines()[-30:], sep="\n", file=sys.stderr)
+        raise InputError(f"{output / 'jupyter-book.log'}: says why the pages cannot be built.")
     html = output / "html"
     shutil.rmtree(html, ignore_errors=True)
     (source / "_build" / "html").rename(html)

@@ -1,35 +1,27 @@
 """The command line, ``umlip-latents COMMAND``."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
-import yaml
-from tabulate import tabulate
 
-from . import environments as pythons
-from .cumulants import cumulant_features
-from .extraction import extract_features
-from .features import Features, save_npz
-from .models.catalog import list_models, load_model
-from .provenance import provenance
-from .reconstruction import METRICS
-from .resources import InputError, sha256
-from .similarity import MEASURES
-from .structures import list_datasets, load_structures
+from .arguments import FOLDER, FOLDS, INPUT, MANY, METRIC, NPZ, SEED, SPLIT, Command, Output
+from .resources import InputError, registry, sha256
 
-# figures, training and the book bring heavy libraries: only their commands import them
+if TYPE_CHECKING:  # whatever is slow to import is imported by the commands that need it
+    import pandas as pd
 
-PATH = click.Path(path_type=Path)
-METRIC = click.Choice((*METRICS, *MEASURES))
-SPLIT = click.Choice(("atom", "structure", "system"))
-FOLDS = click.Choice(("atom", "group"))
+
+SPLITS_HELP = "Random splits; the median is told."
+N_TEST_HELP = "Test atoms, by default up to 1000, or a quarter of all."
+BOOTSTRAP_HELP = "Resamples for the intervals."
 METRIC_HELP = "A reconstruction error or another measure; repeatable."
 MODEL_HELP = "A name, a checkpoint file, or a class of your own, FILE.py:CLASS, whose code is run"
 LAYER_HELP = "backbone, last, or another that the model has, such as interaction-1."
@@ -39,19 +31,39 @@ TRUST_HELP = "Allow a pickled checkpoint, or one for which no SHA-256 is publish
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="umlip-latents")
 def cli() -> None:
     """Latent features of universal interatomic potentials."""
 
 
+cli.command_class = Command
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the status: 0, 1 for bad input, 2 for misuse, 130 for Ctrl-C."""
     try:
-        cli.main(argv, "umlip-latents")
+        return cli.main(argv, "umlip-latents", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return told("interrupted.", 130)
     except InputError as error:
-        click.echo(f"umlip-latents: {error}", err=True)
-        return 1
-    except SystemExit as done:
+        return told(str(error), 1)
+    except OSError as error:
+        return told(f"{error.filename or 'the system'}: {error.strerror or error}.", 1)
+    except SystemExit as done:  # nobody reads the standard output any more
         return done.code
+
+
+def told(sentence: str, status: int) -> int:
+    """Print a sentence on one line, nothing in it that a terminal would obey; the status again."""
+    text = " ".join(sentence.split())
+    if len(text) > 1000:
+        text = f"{text[:500]} ... {text[-500:]}"
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    click.echo(f"umlip-latents: {text}", err=True)
+    return status
 
 
 def command(function: Callable[..., tuple[Any, str]]) -> click.Command:
@@ -73,13 +85,17 @@ def command(function: Callable[..., tuple[Any, str]]) -> click.Command:
 def from_model(function: Callable) -> Callable:
     """The options of a command that extracts features."""
     function = click.option("--trust", is_flag=True, help=TRUST_HELP)(function)
-    function = click.option("--store", type=PATH, help=STORE_HELP)(function)
+    function = click.option("--store", type=FOLDER, help=STORE_HELP)(function)
     return click.option("--layer", default="backbone", help=LAYER_HELP)(function)
 
 
 @command
 def models() -> tuple[Any, str]:
     """List the named models."""
+    from tabulate import tabulate
+
+    from .models.catalog import list_models
+
     found = list_models()
     shown = ("family", "training_data", "functional", "parameters", "licence", "citation")
     rows = []
@@ -94,7 +110,9 @@ def models() -> tuple[Any, str]:
 @command
 def datasets() -> tuple[Any, str]:
     """List the registered data sets."""
-    found = list_datasets()
+    from tabulate import tabulate
+
+    found = registry("datasets")
     rows = [
         (name, "embedded" if "path" in e else "download", e["licence"], e["description"])
         for name, e in found.items()
@@ -105,12 +123,16 @@ def datasets() -> tuple[Any, str]:
 @command
 @click.option("--model", required=True, help=f"{MODEL_HELP}.")
 @click.option("--structures", required=True, help="A data set's name, or a file.")
-@click.option("--output", required=True, type=PATH, help="NPZ file to write.")
+@click.option("--output", required=True, type=NPZ, help="NPZ file to write.")
 @from_model
 def extract(
     model: str, structures: str, output: Path, layer: str, store: Path | None, trust: bool
 ) -> tuple[Any, str]:
     """Per-atom features of structures."""
+    from .extraction import extract_features
+    from .models.catalog import load_model
+    from .structures import load_structures
+
     read = load_structures(structures)
     found = extract_features(read, load_model(model, trust=trust), layer, store=store)
     found.save(output)
@@ -131,34 +153,39 @@ def extract(
 
 
 @command
-@click.argument("features", type=PATH)
-@click.option("--order", default=4, help="Number of cumulants, 1 to 8.")
-@click.option("--output", required=True, type=PATH, help="NPZ file to write.")
+@click.argument("features", type=INPUT)
+@click.option("--order", default=4, type=click.IntRange(1, 8), help="Number of cumulants.")
+@click.option("--output", required=True, type=NPZ, help="NPZ file to write.")
 def compress(features: Path, order: int, output: Path) -> tuple[Any, str]:
     """Cumulants of the FEATURES that extract wrote: one row per structure."""
+    from .cumulants import cumulant_features
+    from .features import ABOUT, Features, save_npz
+
     atoms = Features.load(features)
     compressed = cumulant_features(atoms.features, atoms.n_atoms, order)
-    about = {"order": order, "model": atoms.model, "layer": atoms.layer}
-    save_npz(output, features=compressed, kept=atoms.kept, **about)
+    about = {name: getattr(atoms, name) for name in ("kept", *ABOUT)}
+    save_npz(output, features=compressed, order=order, **about)
     rows, columns = compressed.shape
     summary = {"shape": [rows, columns], "output": str(output)}
     return summary, f"{output}: {rows} structures x {columns} features"
 
 
 @command
-@click.argument("files", nargs=-1, type=PATH)
+@click.argument("files", nargs=-1, type=INPUT)
 @click.option("--model", multiple=True, help=f"{MODEL_HELP}; repeatable.")
 @click.option("--structures", help="For --model: a data set's name, or a file.")
 @from_model
 @click.option("--metric", "metrics", multiple=True, default=["gfre"], type=METRIC, help=METRIC_HELP)
 @click.option("--split", "by", default="structure", type=SPLIT, help="Held out together.")
-@click.option("--splits", "n_splits", default=1, help="Random splits; the median is told.")
-@click.option("--n-test", type=int, help="Test atoms, by default up to 1000, or a quarter of all.")
-@click.option("--seed", default=0, help="Of the first split.")
+@click.option("--splits", "n_splits", default=1, type=click.IntRange(1, MANY), help=SPLITS_HELP)
+@click.option("--n-test", type=click.IntRange(1), help=N_TEST_HELP)
+@click.option("--seed", default=0, type=SEED, help="Of the first split.")
 @click.option("--within-element", is_flag=True, help="Take the element means off first.")
 @click.option("--folds", type=FOLDS, help="That choose the cutoff; they follow the split.")
-@click.option("--bootstrap", "n_bootstrap", default=0, help="Resamples for the intervals.")
-@click.option("--figure", type=PATH, help="Heat maps: an SVG, PDF or PNG file to write.")
+@click.option(
+    "--bootstrap", "n_bootstrap", default=0, type=click.IntRange(0, MANY), help=BOOTSTRAP_HELP
+)
+@click.option("--figure", type=Output(".svg", ".pdf", ".png"), help="Heat maps: a file to write.")
 def compare(
     files: Sequence[Path],
     model: Sequence[str],
@@ -170,12 +197,23 @@ def compare(
     **options: Any,
 ) -> tuple[Any, str]:
     """Errors and other measures between FILES that extract wrote, models, or both."""
-    from . import comparing, results
-
-    if len({*files, *model}) < 2:
+    sums = {}
+    for name in (*files, *model):
+        twin = sums.setdefault(sha256(name) if isinstance(name, Path) else name, name)
+        if twin is not name:
+            raise InputError(f"{twin} and {name}: are one and the same.")
+    if len(sums) < 2:
         raise InputError("compare needs at least two feature files or models.")
-    if model and not structures:
+    if bool(model) != bool(structures):
         raise InputError("compare needs --structures to extract features of --model from.")
+    if (store or trust) and not model:
+        raise InputError("compare takes --store and --trust for --model alone.")
+    from . import comparing, results
+    from .extraction import extract_features
+    from .features import Features
+    from .models.catalog import load_model
+    from .structures import load_structures
+
     loaded = [Features.load(path) for path in files]
     read = load_structures(structures) if model else []
     models = [load_model(name, trust=trust) for name in model]
@@ -208,16 +246,19 @@ def compare(
 
 
 @command
-@click.argument("reference", type=PATH)
-@click.argument("new", type=PATH)
-@click.option("--tolerance", default=0.01, help="Largest distance between near-duplicates.")
+@click.argument("reference", type=INPUT)
+@click.argument("new", type=INPUT)
+@click.option(
+    "--tolerance", default=0.01, type=click.FloatRange(0), help="Largest distance of duplicates."
+)
 def novelty(reference: Path, new: Path, tolerance: float) -> tuple[Any, str]:
     """How new the structures of NEW are to those of REFERENCE, two files that extract wrote."""
     from . import novelty as novelties
+    from .features import Features
 
     known, others = Features.load(reference), Features.load(new)
+    twins = [novelties.near_duplicates(others, f, tolerance=tolerance) for f in (None, known)]
     found = novelties.novelty(known, others).sort_values("leverage", ascending=False)
-    twins = (novelties.near_duplicates(others, f, tolerance=tolerance) for f in (None, known))
     keys = ("scores", "duplicates_within_new", "duplicates_new_and_reference")
     tables = dict(zip(keys, (found.reset_index(), *twins), strict=True))
     result = {key: table.to_dict("records") for key, table in tables.items()}
@@ -227,11 +268,12 @@ def novelty(reference: Path, new: Path, tolerance: float) -> tuple[Any, str]:
 
 
 @command
-@click.argument("features", type=PATH)
-@click.option("--n", default=50, help="How many.")
+@click.argument("features", type=INPUT)
+@click.option("--n", default=50, type=click.IntRange(1), help="How many.")
 def select(features: Path, n: int) -> tuple[Any, str]:
     """Structures to label first, of the FEATURES that extract wrote."""
     from . import novelty as novelties
+    from .features import Features
 
     chosen = novelties.farthest_points(Features.load(features), n)
     result = {"chosen": chosen.to_dict("records"), **made_from([features])}
@@ -240,6 +282,8 @@ def select(features: Path, n: int) -> tuple[Any, str]:
 
 def made_from(files: Sequence[Path]) -> dict[str, Any]:
     """What the answer rests on: the versions, and the files' SHA-256."""
+    from .provenance import provenance
+
     sums = {str(path): sha256(path) for path in files}
     return {"provenance": provenance(), "files_sha256": sums}
 
@@ -256,6 +300,8 @@ def environments(make: str | None, remove: str | None) -> tuple[Any, str]:
     """Pythons of clashing model families."""
     if make and remove:
         raise click.UsageError("--make and --remove exclude each other.")
+    from . import environments as pythons
+
     if make:
         pythons.make_environment(make)
     if remove:
@@ -266,8 +312,10 @@ def environments(make: str | None, remove: str | None) -> tuple[Any, str]:
 
 
 @cli.command()
-@click.argument("recipe", type=PATH)
-@click.option("--output", required=True, type=PATH, help="A .safetensors file to write.")
+@click.argument("recipe", type=INPUT)
+@click.option(
+    "--output", required=True, type=Output(".safetensors"), help="A .safetensors file to write."
+)
 def train(recipe: Path, output: Path) -> None:
     """Train a model from a JSON RECIPE, as those in data/recipes."""
     from .training import train_recipe
@@ -277,9 +325,13 @@ def train(recipe: Path, output: Path) -> None:
 
 def parsed(context: click.Context, option: click.Option, texts: Sequence[str]) -> dict[str, Any]:
     """Names and values of ``NAME=VALUE``."""
+    import yaml
+
     try:
-        return {name: yaml.safe_load(value) for name, value in (t.split("=", 1) for t in texts)}
-    except (ValueError, yaml.YAMLError):
+        given = {name: yaml.safe_load(value) for name, value in (t.split("=", 1) for t in texts)}
+        json.dumps(given, default=str)  # a value that holds itself has no end
+        return given
+    except (ValueError, RecursionError, yaml.YAMLError):
         raise click.BadParameter("give NAME=VALUE, with the value in YAML.") from None
 
 
@@ -289,7 +341,7 @@ def parsed(context: click.Context, option: click.Option, texts: Sequence[str]) -
 @click.option(
     *("-p", "settings"), multiple=True, metavar="NAME=VALUE", callback=parsed, help=PARAMETER_HELP
 )
-@click.option("--output", type=PATH, help="Folder to build in: _build, or _build/own for --only.")
+@click.option("--output", type=FOLDER, help="Folder to build in: _build, or _build/own for --only.")
 @click.option("--serve", is_flag=True, help="Show the pages on this machine until Ctrl-C.")
 def book(
     profile: str, only: str | None, settings: dict[str, Any], output: Path | None, serve: bool

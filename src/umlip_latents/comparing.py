@@ -10,9 +10,10 @@ from ase.symbols import symbols2numbers
 from .comparison import MEAN_OF, Comparison
 from .factors import check_spread
 from .features import Features, common_structures
-from .reconstruction import METRICS, of_known_elements, pointwise_errors, subtract_element_means
-from .resources import InputError
-from .similarity import HALVES, MEASURES, on_halves
+from .metrics import MEASURES, METRICS
+from .reconstruction import of_known_elements, pointwise_errors, subtract_element_means
+from .resources import InputError, at_least, unknown
+from .similarity import HALVES, on_halves
 from .splits import WAYS, chemical_systems, split_atoms
 
 
@@ -41,8 +42,8 @@ def compare(
     features
         Features of the same structures by name; those structures are compared that all have.
     metrics
-        Of `reconstruction.METRICS`, fitted on the training atoms and judged on the test atoms:
-        ``"gfre"``, ``"lfre"``, ``"gfrd"``, ``"kernel"``; of `similarity.MEASURES`, on the test
+        Of `metrics.METRICS`, fitted on the training atoms and judged on the test atoms:
+        ``"gfre"``, ``"lfre"``, ``"gfrd"``, ``"kernel"``; of `metrics.MEASURES`, on the test
         atoms alone: ``"cka"``, ``"cka-rbf"``, ``"overlap"``, ``"cknna"``, ``"svcca"``,
         ``"pwcca"``, ``"procrustes"``, ``"imbalance"``.
     by
@@ -102,9 +103,13 @@ def compare(
     """
     if by not in WAYS or folds not in (None, "atom", "group"):
         raise InputError(f"split by {by}, folds by {folds}: {', '.join(WAYS)}, and atom or group.")
-    if unknown := {*metrics} - {*METRICS, *MEASURES}:
-        known = ", ".join((*METRICS, *MEASURES))
-        raise InputError(f"{unknown.pop()}: no such metric, only {known}.")
+    for metric in metrics:
+        if metric not in (*METRICS, *MEASURES):
+            raise unknown(metric, "metric", (*METRICS, *MEASURES))
+    if len({*metrics}) < max(1, len(metrics)):
+        raise InputError(f"metrics {', '.join(metrics)}: each once, and one at least.")
+    at_least(0, seed=seed, n_bootstrap=n_bootstrap)
+    at_least(1, n_splits=n_splits, n_test=n_test, n_test_local=n_test_local)
     if len(features) < 2:
         raise InputError("A comparison needs at least two sets of features.")
     found = dict(zip(features, common_structures(list(features.values())), strict=True))

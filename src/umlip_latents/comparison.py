@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .figures import error_heat_maps
-from .similarity import MEASURES
+from .metrics import MEASURES
 
 MEAN_OF = "neighbours"  # the LFRE's own baseline, kept beside it
 
@@ -58,7 +58,7 @@ class Comparison:
     names
         Of the compared features, in the order of the matrices.
     metrics
-        Of `reconstruction.METRICS` and `similarity.MEASURES`.
+        Of `metrics.METRICS` and `metrics.MEASURES`.
     by, folds, within_element, baselines, seeds, n_bootstrap
         As `compare` was told.
     structures

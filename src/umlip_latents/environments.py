@@ -20,7 +20,7 @@ from subprocess import PIPE, STDOUT, Popen
 from filelock import FileLock
 from tqdm import tqdm
 
-from .resources import DATA, InputError, cache_folder
+from .resources import DATA, InputError, cache_folder, made, unknown
 
 REQUIREMENTS = DATA / "environments"
 READY = "ready"  # the file that a finished environment has
@@ -31,10 +31,23 @@ def list_environments() -> dict[str, str]:
     """Every environment and its state: ``ready``, ``half-made`` or ``not made``."""
 
     def state(folder: Path) -> str:
-        half = "half-made" if folder.is_dir() else "not made"
-        return "ready" if (folder / READY).is_file() else half
+        half = "half-made" if os.path.lexists(folder) else "not made"
+        return "ready" if is_ready(folder) else half
 
     return {name: state(environment_folder(name)) for name in environment_names()}
+
+
+def is_ready(folder: Path) -> bool:
+    """Whether an environment is complete; what a link leads to is not ours."""
+    return not folder.is_symlink() and (folder / READY).is_file()
+
+
+def clear(folder: Path) -> None:
+    """Delete a folder, or the link that is in its place and not what it leads to."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def environment_names() -> list[str]:
@@ -42,13 +55,17 @@ def environment_names() -> list[str]:
     return sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
 
 
+def requirements(name: str) -> str:
+    """The text of an environment's file of requirements."""
+    if name not in environment_names():
+        raise unknown(name, "environment", environment_names())
+    return (REQUIREMENTS / f"{name}.txt").read_text(encoding="utf-8")
+
+
 def environment_folder(name: str) -> Path:
     """Where an environment is or would be, by its requirements and the Python that makes it."""
-    if name not in environment_names():
-        raise InputError(f"{name}: no such environment ({', '.join(environment_names())}).")
-    base = f"{platform.python_version()} {sys.prefix}"
-    text = (REQUIREMENTS / f"{name}.txt").read_bytes()
-    mark = hashlib.sha256(text + base.encode()).hexdigest()[:8]
+    base = f"{requirements(name)}{platform.python_version()} {sys.prefix}"
+    mark = hashlib.sha256(base.encode()).hexdigest()[:8]
     return cache_folder() / "environments" / f"{name}-{mark}"
 
 
@@ -62,10 +79,10 @@ def make_environment(name: str) -> Path:
     """
     folder = environment_folder(name)
     python = folder / "bin" / "python"
-    with FileLock(folder.with_suffix(".lock")):
-        if (folder / READY).is_file():
+    with FileLock(made(folder.parent) / f"{folder.name}.lock"):
+        if is_ready(folder):
             return python
-        shutil.rmtree(folder, ignore_errors=True)
+        clear(folder)
         venv.create(folder, symlinks=True, with_pip=importlib.util.find_spec("pip") is None)
         # its own packages come first, then those of this Python, as pip sees it, too
         below = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
@@ -107,5 +124,5 @@ def failure(command: Sequence[str | Path], see: Callable[[str], None], **variabl
 def remove_environment(name: str) -> None:
     """Delete an environment."""
     folder = environment_folder(name)
-    with FileLock(folder.with_suffix(".lock")):
-        shutil.rmtree(folder, ignore_errors=True)
+    with FileLock(made(folder.parent) / f"{folder.name}.lock"):
+        clear(folder)

@@ -1,8 +1,8 @@
 """Structures through a model to per-atom latent features: batched by size, resumable."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial, reduce
 from itertools import count
 from pathlib import Path
@@ -18,7 +18,7 @@ from .models.catalog import load_model
 from .models.remote import RemoteModel
 from .resources import InputError
 from .store import FeatureStore
-from .structures import fingerprint
+from .structures import check_structure, fingerprint
 
 BLOCK = 128  # structures that are stored, and resumed, together
 # Edges in one forward pass. More do not fit the processor's cache: with 40,000 an edge takes MACE
@@ -57,12 +57,14 @@ def extract_features(
     Returns
     -------
     Features
-        float32, as the models compute; structures that the model refuses are named in `dropped`.
+        float32, as the models compute; structures that the model refuses, or of which it gives
+        features that are not finite, are named in `dropped`.
 
     Raises
     ------
     InputError
-        A layer that the model lacks, or no structure at all that it accepts.
+        A layer that the model lacks, no structure at all that it accepts, or one that makes no
+        sense (`structures.check_structure`).
 
     Examples
     --------
@@ -79,30 +81,31 @@ def extract_features(
     if layer not in model.widths and not remote:  # a remote model's own Python knows all its layers
         raise InputError(f"{layer}: no such layer, {model.name} has {', '.join(model.widths)}.")
     blocks = feature_store(structures, model, store)
-    missing = missing_blocks(structures, blocks)
+    names, numbers = (layer, *ABOUT), range(n_blocks(structures))
+    parts = {n: part for n in numbers if (part := blocks.sound(n, names))}
+    missing = missing_blocks(structures, parts)
     n_missing = sum(len(block) for *_, block in missing)
     with tqdm(total=n_missing, desc=model.name, unit="structure", disable=not progress) as bar:
-
-        def show_stored() -> None:
-            bar.update(sum(len(block) for n, _, block in missing if n in blocks) - bar.n)
-
-        if remote and missing:
-            model.extract(structures, layer, Path(store), show_stored)
-            show_stored()
-        elif missing:
-            with blocks.writing:  # a second process waits, and finds what the first one stored
-                for number, start, block in missing:
-                    if number not in blocks:
-                        blocks.write(number, *extract_block(block, model, start))
+        # a second process waits, and finds what the first one stored
+        with blocks.writing() if missing else nullcontext():
+            for number, start, block in missing:
+                if blocks.sound(number, names):
                     bar.update(len(block))
-    numbers = range(n_blocks(structures))
-    parts = [blocks.read(number, (layer, *ABOUT)) for number in numbers]
-    dropped = {int(index): why for _, refused in parts for index, why in refused.items()}
-    if not any(len(arrays["kept"]) for arrays, _ in parts):
+                    continue
+                blocks.discard(number)
+                if not remote:
+                    blocks.write(number, *extract_block(block, model, start, bar.update))
+        if missing and remote:
+            model.extract(structures, layer, Path(store), lambda n: bar.update(n - bar.n))
+    parts |= {number: blocks.read(number, names) for number, *_ in missing}
+    arrays, refused = zip(*(parts[n] for n in numbers), strict=True) if parts else ((), ())
+    dropped = {int(index): why for one in refused for index, why in one.items()}
+    if not any(len(one["kept"]) for one in arrays):
         why = next(iter(dropped.values()), "there is none")
         raise InputError(f"{model.name}: no structure left to extract features from ({why}).")
-    whole = (np.concatenate([arrays[key] for arrays, _ in parts]) for key in (layer, *ABOUT))
-    return Features(*whole, dropped, model.name, layer)
+    whole = (np.concatenate([one[key] for one in arrays]) for key in names)
+    identities = model.fingerprint, blocks.provenance["structures"]
+    return Features(*whole, dropped, model.name, layer, *identities)
 
 
 def loaded(model: str | Path | LatentModel) -> LatentModel | RemoteModel:
@@ -116,11 +119,18 @@ def n_blocks(structures: Sequence[Atoms]) -> int:
 
 
 def missing_blocks(
-    structures: Sequence[Atoms], blocks: FeatureStore
+    structures: Sequence[Atoms], blocks: Container[int]
 ) -> list[tuple[int, int, Sequence[Atoms]]]:
-    """Number, index of the first structure, and structures of each block that is not stored."""
+    """Number, index of the first structure, and structures of each block that is not stored.
+
+    Raises `InputError` if a structure in these cannot be computed.
+    """
     starts = range(0, len(structures), BLOCK)
-    return [(n, i, structures[i : i + BLOCK]) for n, i in enumerate(starts) if n not in blocks]
+    found = [(n, i, structures[i : i + BLOCK]) for n, i in enumerate(starts) if n not in blocks]
+    for _, start, block in found:
+        for index, atoms in enumerate(block, start):
+            check_structure(atoms, f"structure {index}")
+    return found
 
 
 def features_by_name(
@@ -206,7 +216,7 @@ def feature_store(
     mark = fingerprint(structures)
     folder = Path(store) / f"{model.name}-{model.fingerprint[:8]}-{mark[:8]}.zarr"
     provenance = {"model": model.name, "fingerprint": model.fingerprint, "structures": mark}
-    return FeatureStore(folder, provenance)
+    return FeatureStore(folder, provenance | {"block_size": BLOCK})
 
 
 class FeatureBlocks(Sequence):
@@ -258,9 +268,16 @@ class FeatureBlocks(Sequence):
 
 
 def extract_block(
-    block: Sequence[Atoms], model: LatentModel, start: int
+    block: Sequence[Atoms],
+    model: LatentModel,
+    start: int,
+    watch: Callable[[int], Any] = bool,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All layers of a few structures, in their order, and the refused ones."""
+    """All layers of a few structures, in their order, and the refused ones.
+
+    A structure with features that are not finite is refused, too. `watch` is called with the
+    number of structures that have been dealt with since its last call.
+    """
     graphs: dict[int, Any] = {}
     refused: dict[str, str] = {}
     for index, atoms in enumerate(block):
@@ -268,6 +285,7 @@ def extract_block(
             graphs[index] = model.prepare(atoms)
         except Unsupported as error:
             refused[str(start + index)] = str(error)
+            watch(1)
     kept = np.array(list(graphs), dtype=np.int64)
     n_atoms = np.array([len(block[i]) for i in kept], dtype=np.int64)
     owner = np.repeat(kept, n_atoms)
@@ -276,8 +294,15 @@ def extract_block(
         layers = forward(model, [graphs[i] for i in sorted(batch)])
         for name, array in arrays.items():
             array[np.isin(owner, batch)] = layers[name]
+        watch(len(batch))
+    finite = [np.isfinite(array).all(axis=1) for array in arrays.values()]
+    bad = np.unique(owner[~np.logical_and.reduce(finite)])
+    why = f"{model.name} gives it features that are not finite numbers"
+    refused |= {str(start + index): why for index in bad}
+    rows, whole = ~np.isin(owner, bad), ~np.isin(kept, bad)
     numbers = np.concatenate([np.empty(0, np.int64), *(block[i].numbers for i in kept)])
-    return {**arrays, "n_atoms": n_atoms, "numbers": numbers, "kept": start + kept}, refused
+    about = {"n_atoms": n_atoms[whole], "numbers": numbers[rows], "kept": start + kept[whole]}
+    return {name: array[rows] for name, array in arrays.items()} | about, refused
 
 
 def forward(model: LatentModel, graphs: Sequence[Any]) -> dict[str, np.ndarray]:

@@ -6,11 +6,12 @@ import contextlib
 import copy
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,10 @@ from ase import Atoms
 
 from .models.base import Course, LatentModel, TrainableModel, Unsupported, weights_file
 from .models.catalog import load_model
-from .resources import InputError, written_whole
+from .resources import InputError, sha256, written_whole
 from .splits import split_by_origin
 from .structures import composition, labels_fingerprint, load_structures
-from .training import prediction_errors
+from .training import make_writable, prediction_errors
 
 PROTOCOLS = (
     "full fine-tuning",
@@ -36,6 +37,8 @@ REPLAY = "multi-head replay"  # of mace-torch
 @dataclass(frozen=True)
 class FineTuning:
     """A finished run; epoch 0 is the state before any step.
+
+    Each epoch has a seal, a hash over the name of the run, the errors and the SHA-256 of the files.
 
     Attributes
     ----------
@@ -64,13 +67,27 @@ class FineTuning:
 
         ``energy`` in meV/atom, ``force`` (over components) in meV/angstrom.
         """
-        return pd.DataFrame(json.loads(errors_file(self.folder, epoch).read_text()))
+        return pd.DataFrame(json.loads(errors_file(self.folder, epoch).read_text())["errors"])
 
     @property
     def history(self) -> pd.DataFrame:
         """Test errors by epoch, means over the structures: ``epoch``, ``energy``, ``force``."""
         means = [self.errors(e).mean().to_dict() for e in range(self.epochs + 1)]
         return pd.DataFrame(means).rename_axis("epoch").reset_index()
+
+    def holds(self, epoch: int, *, to_go_on: bool = False) -> bool:
+        """Whether an epoch is there with the files that `record` left, and of this very run.
+
+        Those of the optimiser count where a training is `to_go_on` from there.
+        """
+        try:
+            found = json.loads(errors_file(self.folder, epoch).read_text(encoding="utf-8"))
+            sums = found["sha256"]
+            needed = [name for name in sums if to_go_on or name.startswith("epoch-")]
+            intact = all(sha256(self.folder / name) == sums[name] for name in needed)
+            return intact and found == sealed(self.folder, sums, found["errors"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
 
 def fine_tune(
@@ -156,10 +173,17 @@ def fine_tune(
     text = json.dumps(recipe, indent=1)
     folder = Path(cache) / f"{protocol}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     run = FineTuning(protocol, epochs, starting_model(pretrained, protocol, seed), folder)
-    if not errors_file(folder, epochs).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.json").write_text(text + "\n")
-        first = sum(errors_file(folder, epoch).is_file() for epoch in range(epochs))
+    first = next((epoch for epoch in range(epochs + 1) if not run.holds(epoch)), None)
+    if first is not None:
+        make_writable(folder)
+        with written_whole(folder / "recipe.json") as temporary:
+            temporary.write_text(text + "\n")
+        if (file := errors_file(folder, first)).is_file():
+            words = "is damaged or of another run; what follows is trained again"
+            warnings.warn(f"{file}: epoch {first} {words}.", stacklevel=2)
+        for epoch in range(first, epochs + 1):
+            errors_file(folder, epoch).unlink(missing_ok=True)
+        first = first if first and run.holds(first - 1, to_go_on=True) else 0
         shift = alignment(run.start, training)
         course = Course(training, replay, shift, folder, first, **settings)
         for epoch, model in run.start.train_on(course):
@@ -309,8 +333,18 @@ def record(run: FineTuning, epoch: int, model: LatentModel, test: Sequence[Atoms
         for e, f in zip(energy, force, strict=True)
     ]
     model.save(weights_file(run.folder, epoch))
-    with written_whole(errors_file(run.folder, epoch)) as temporary:
-        temporary.write_text(json.dumps(rows))
+    file = errors_file(run.folder, epoch)
+    files = {*run.folder.glob(f"[!.]*-{epoch:03d}.*")} - {file}
+    sums = {path.name: sha256(path) for path in sorted(files)}
+    with written_whole(file) as temporary:
+        temporary.write_text(json.dumps(sealed(run.folder, sums, rows)))
+
+
+def sealed(folder: Path, sums: dict[str, str], errors: list[dict]) -> dict[str, Any]:
+    """The content of an `errors_file`, tied to its run, which has given the folder its name."""
+    text = json.dumps([folder.name, sums, errors])
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return {"sha256": sums, "errors": errors, "seal": digest}
 
 
 def errors_file(folder: Path, epoch: int) -> Path:

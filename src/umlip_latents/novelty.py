@@ -208,7 +208,8 @@ def near_duplicates(
     Raises
     ------
     InputError
-        Features of different models, layers or widths, or structures that are all alike.
+        Features of different models, layers or widths, structures that are all alike, or a
+        tolerance that is no distance.
 
     Examples
     --------
@@ -217,6 +218,8 @@ def near_duplicates(
     >>> near_duplicates(cells)[["first", "second"]].values.tolist()
     [[0, 2]]
     """
+    if not 0 <= tolerance < np.inf:
+        raise InputError(f"tolerance {tolerance}: must be a distance, not below 0.")
     sets = [features] if other is None else [features, other]
     x = scaled_cumulants(*sets)
     pairs = cKDTree(x).query_pairs(tolerance, output_type="ndarray")
@@ -376,6 +379,8 @@ def check_alike(*features: Features) -> None:
     about = {f"{f.model} {f.layer} ({f.features.shape[1]} wide)" for f in features}
     if len(about) > 1:
         raise InputError(f"Features of {' and '.join(sorted(about))} cannot be compared.")
+    if len({f.fingerprint for f in features} - {""}) > 1:
+        raise InputError(f"Features of two models of the name {about.pop()} cannot be compared.")
     if min(len(f.kept) for f in features) == 0:
         raise InputError(f"{features[0].model}: a set of features holds no structure.")
 

@@ -27,12 +27,12 @@ import torch
 from sklearn.kernel_approximation import Nystroem
 
 from .factors import Pairwise, TriangularFactors, error_matrix, part_labels, rows_of_parts
+from .metrics import METRICS
 from .nearness import median_distance
 from .neighbourhoods import Pointwise, pointwise_local, scaled
 from .regression import Regularization, default_regularization
-from .resources import InputError
+from .resources import InputError, unknown
 
-METRICS = ("gfre", "lfre", "gfrd", "kernel")
 LANDMARKS = 300  # training atoms that span the features of a kernel
 ENOUGH = 10  # training atoms of an element, to know its mean by
 
@@ -111,7 +111,7 @@ def pointwise_errors(
     ((10,), True)
     """
     if metric not in METRICS:
-        raise InputError(f"{metric}: no such metric, only {', '.join(METRICS)}.")
+        raise unknown(metric, "metric", METRICS)
     rows = {name: len(x) for name, x in features.items()}
     if len(set(rows.values())) > 1:
         raise InputError(f"Features of different numbers of atoms cannot be compared: {rows}.")

@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from .provenance import provenance
-from .resources import DATA, InputError, written_whole
+from .resources import DATA, InputError, made, written_whole
 
 REFERENCE = DATA / "reference-results" / "full"
 PUBLISHED = DATA / "published" / "reconstruction_errors.csv"
@@ -49,8 +49,7 @@ def save_results(
     ...     sorted(os.listdir(folder))
     ['03_mine-errors.csv', '03_mine.json']
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made(Path(folder))
     for key, table in tables.items():
         if table.empty:
             continue
@@ -85,11 +84,11 @@ def save_figure(figure: Figure, path: Path) -> None:
     ...     Path(folder, "empty.svg").read_text()[:5]
     '<?xml'
     """
-    try:
-        with rc_context({"svg.fonttype": "none"}), written_whole(path) as temporary:
-            figure.savefig(temporary, bbox_inches="tight")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be written ({error}).") from None
+    ending = path.suffix.lower()[1:]
+    if ending not in figure.canvas.get_supported_filetypes():
+        raise InputError(f"{path}: its ending names no format of a figure, such as .svg.")
+    with rc_context({"svg.fonttype": "none"}), written_whole(path) as temporary:
+        figure.savefig(temporary, format=ending, bbox_inches="tight")
 
 
 def write_text(path: Path, text: str) -> None:

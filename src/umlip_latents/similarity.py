@@ -4,19 +4,19 @@ Where a reconstruction error fits a map on training atoms and judges it on other
 look at one set of atoms. Each takes the tables of all models, since most of the work is done once
 for a table, and returns the value of every ordered pair: row = source, column = target. None
 changes if the features of a table are shifted, turned (but for `pwcca`) or all multiplied by one
-number. `MEASURES` says which are large for features that are alike, and which are symmetric; those
-that look at neighbours are in `nearness`.
+number. `metrics.MEASURES` says which are large for features that are alike, and which are
+symmetric; those that look at neighbours are in `nearness`.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import combinations_with_replacement
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
 from . import nearness
+from .metrics import MEASURES
 from .nearness import Tables
 from .resources import InputError
 
@@ -165,24 +165,15 @@ def procrustes(tables: Tables) -> np.ndarray:
     return np.sqrt(np.clip(1 - overlaps, 0, None))
 
 
-class Measure(NamedTuple):
-    """A measure, and how its values are to be read."""
-
-    function: Callable[..., np.ndarray]
-    larger: bool  # a larger value means more alike
-    symmetric: bool
-    local: bool = False  # it looks at neighbours, and takes the groups of the atoms
-
-
-MEASURES = {
-    "cka": Measure(cka, larger=True, symmetric=True),
-    "cka-rbf": Measure(rbf_cka, larger=True, symmetric=True),
-    "overlap": Measure(nearness.neighbour_overlap, larger=True, symmetric=True, local=True),
-    "cknna": Measure(nearness.cknna, larger=True, symmetric=True, local=True),
-    "svcca": Measure(svcca, larger=True, symmetric=True),
-    "pwcca": Measure(pwcca, larger=True, symmetric=False),
-    "procrustes": Measure(procrustes, larger=False, symmetric=True),
-    "imbalance": Measure(nearness.information_imbalance, larger=False, symmetric=False, local=True),
+FUNCTIONS = {
+    "cka": cka,
+    "cka-rbf": rbf_cka,
+    "overlap": nearness.neighbour_overlap,
+    "cknna": nearness.cknna,
+    "svcca": svcca,
+    "pwcca": pwcca,
+    "procrustes": procrustes,
+    "imbalance": nearness.information_imbalance,
 }
 
 
@@ -195,8 +186,8 @@ def measured(metric: str, tables: Tables, groups: np.ndarray) -> np.ndarray:
     >>> measured("procrustes", [x, 3 * x], np.arange(40)).round(6).tolist()
     [[0.0, 0.0], [0.0, 0.0]]
     """
-    measure = MEASURES[metric]
-    return measure.function(tables, groups) if measure.local else measure.function(tables)
+    function = FUNCTIONS[metric]
+    return function(tables, groups) if MEASURES[metric].local else function(tables)
 
 
 def on_halves(metric: str, tables: Tables, groups: np.ndarray, n_halves: int) -> np.ndarray:

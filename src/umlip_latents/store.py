@@ -1,19 +1,35 @@
 """Extracted features on disk: one Zarr group per block of structures, with provenance."""
 
+import hashlib
+import json
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import zarr
 from filelock import FileLock
+from tqdm import tqdm
 
 from .resources import InputError
+
+HOUR = 3600.0  # seconds, which nobody takes to write a block
+
+
+class Damaged(InputError):
+    """A block is not there, or not as it was written; the message names it."""
 
 
 class FeatureStore:
     """A folder of finished blocks, each written under a temporary name and then renamed.
+
+    Every array of a block is sealed: a SHA-256 over its values, its place, what was left out, and
+    the provenance. What was changed, moved or lost since is not read.
 
     Parameters
     ----------
@@ -21,24 +37,55 @@ class FeatureStore:
         The folder; made if it is not there.
     provenance
         What the features come from. A store of another provenance is refused.
+
+    Raises
+    ------
+    InputError
+        The folder is of another provenance, or cannot be read or made.
     """
 
     def __init__(self, path: Path, provenance: Mapping[str, str]) -> None:
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        self.path, self.provenance = path, dict(provenance)
         if not (path / "provenance").is_dir():
+            with self._told():
+                path.mkdir(parents=True, exist_ok=True)
             self._put("provenance", {}, provenance)
-        held = zarr.open_group(path / "provenance", mode="r").attrs
+        try:
+            held = dict(zarr.open_group(path / "provenance", mode="r", zarr_format=3).attrs)
+        except Exception:  # whatever Zarr raises
+            words = "its provenance cannot be read, so that nobody knows what it holds; delete it"
+            raise InputError(f"{path}: {words}.") from None
         for key, value in provenance.items():
             if held.get(key) != value:
                 raise InputError(
                     f"{path}: holds features of {key} {held.get(key)}, not of {value}."
                 )
 
-    @property
-    def writing(self) -> FileLock:
-        """For those who would otherwise write the same blocks side by side."""
-        return FileLock(self.path / ".lock")
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """For those who would otherwise write the same blocks side by side.
+
+        What writers that were killed have left is deleted.
+        """
+        lock = FileLock(self.path / ".lock")
+        with self._told():
+            lock.acquire()
+        try:
+            for left in self.path.glob("writing-*"):
+                with suppress(FileNotFoundError):  # somebody writes without a lock
+                    if time.time() - left.stat().st_mtime > HOUR:
+                        shutil.rmtree(left, ignore_errors=True)
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """One sentence for whatever the file system refuses."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}).") from None
 
     def _block(self, number: int) -> Path:
         return self.path / f"block-{number:06d}"
@@ -49,30 +96,81 @@ class FeatureStore:
     def read(
         self, number: int, names: Sequence[str]
     ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        """The named arrays of a block, and why structures were left out, by index."""
-        group = zarr.open_group(self._block(number), mode="r")
-        stored = sorted(group.array_keys())
-        if lacking := sorted({*names}.difference(stored)):
+        """The named arrays of a block, and why structures were left out, by index.
+
+        Raises
+        ------
+        InputError
+            The block has no such array; as `Damaged`, it is not as it was written.
+        """
+        block = self._block(number)
+        try:
+            group = zarr.open_group(block, mode="r", zarr_format=3)
+            seals, dropped = group.attrs["seals"], group.attrs["dropped"]
+            stored = sorted(seals)
+            lacking = sorted({*names}.difference(stored))
+            arrays = {name: group[name] for name in names if name in seals}
+            for name, array in arrays.items():
+                if not seals[name].startswith(kind(array)):  # before there is memory taken for it
+                    raise ValueError(f"{name} has another shape")
+                arrays[name] = array[:]
+                if self._seal(number, name, arrays[name], dropped) != seals[name]:
+                    raise ValueError(f"{name} has other values")
+        except Exception as error:  # whatever Zarr and its codecs raise
+            why = shorten(str(error), 100) or type(error).__name__
+            raise Damaged(f"{block}: is not as it was written ({why}).") from None
+        if lacking:
             words = f"holds {', '.join(stored)}, but no {', '.join(lacking)}"
             raise InputError(f"{self.path}: {words}.")
-        return {name: group[name][:] for name in names}, dict(group.attrs["dropped"])
+        return arrays, dropped
 
     def write(self, number: int, arrays: dict[str, np.ndarray], dropped: dict[str, str]) -> None:
         """Store a block."""
-        self._put(self._block(number).name, arrays, {"dropped": dropped})
+        seals = {name: self._seal(number, name, array, dropped) for name, array in arrays.items()}
+        self._put(self._block(number).name, arrays, {"dropped": dropped, "seals": seals})
+
+    def sound(
+        self, number: int, names: Sequence[str]
+    ) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
+        """As `read`, and nothing where the block is damaged or not there."""
+        try:
+            return self.read(number, names)
+        except Damaged:
+            return None
+
+    def discard(self, number: int) -> None:
+        """Delete a damaged block, if there is one, and say so."""
+        if number in self:
+            words = "is not as it was written, and is computed again"
+            tqdm.write(f"{self._block(number)}: {words}.", file=sys.stderr)
+            with self._told():
+                shutil.rmtree(self._block(number))
+
+    def _seal(self, number: int, name: str, array: np.ndarray, dropped: Mapping[str, str]) -> str:
+        """Type, shape and SHA-256 of an array in its place."""
+        place = [self.provenance, number, name, dropped, kind(array)]
+        digest = hashlib.sha256(json.dumps(place, sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+        return kind(array) + digest.hexdigest()
 
     def _put(self, name: str, arrays: Mapping[str, np.ndarray], attributes: Mapping) -> None:
         """Write a group; it appears whole or not at all, and the first of two writers wins."""
-        temporary = Path(tempfile.mkdtemp(prefix=f"writing-{name}-", dir=self.path))
-        try:
-            group = zarr.open_group(temporary, mode="a")
-            for key, array in arrays.items():
-                group[key] = array
-            group.attrs.update(attributes)
-            temporary.chmod(self.path.stat().st_mode)  # a temporary folder is its owner's alone
-            temporary.rename(self.path / name)
-        except OSError:
-            if not (self.path / name).is_dir():
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with self._told():
+            temporary = Path(tempfile.mkdtemp(prefix=f"writing-{name}-", dir=self.path))
+            try:
+                group = zarr.open_group(temporary, mode="a", zarr_format=3)
+                for key, array in arrays.items():
+                    group[key] = array
+                group.attrs.update(attributes)
+                temporary.chmod(self.path.stat().st_mode)  # a temporary folder is its owner's alone
+                temporary.rename(self.path / name)
+            except OSError:
+                if not (self.path / name).is_dir():
+                    raise
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+def kind(array: np.ndarray | zarr.Array) -> str:
+    """Type and shape of an array."""
+    return f"{array.dtype} {array.shape} "

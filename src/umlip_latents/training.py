@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +14,16 @@ from ase import Atoms
 
 from .models import mace
 from .models.base import TrainableModel
-from .resources import InputError, sha256
+from .resources import InputError, sha256, verified
+from .schemas import Recipe, fault
 from .splits import split_structures
-from .structures import composition, list_datasets, load_structures
+from .structures import composition, labels_fingerprint, list_datasets, load_structures
+
+LARGEST = 1_000_000  # bytes of a recipe
 
 
 def read_recipe(recipe_file: str | Path) -> dict:
-    """A recipe with everything that it inherits.
+    """A recipe with everything that it inherits, as `schemas.Recipe` wants it.
 
     ``extends`` names another recipe of the same folder, of which this one changes what it states,
     so that a file of a controlled experiment shows the one thing that is different.
@@ -25,7 +31,7 @@ def read_recipe(recipe_file: str | Path) -> dict:
     Raises
     ------
     InputError
-        The file cannot be read or lacks something.
+        A file cannot be read, or something in it is missing, unknown or out of bounds.
 
     Examples
     --------
@@ -34,20 +40,38 @@ def read_recipe(recipe_file: str | Path) -> dict:
     >>> recipe["mace"]["seed"], recipe["mace"]["r_max"]
     (1, 4.5)
     """
-    path = Path(recipe_file)
-    try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
-        if "extends" in recipe:
-            base = read_recipe(path.parent / recipe.pop("extends"))
-            recipe["mace"] = base["mace"] | recipe.get("mace", {})
-            recipe = base | recipe
-        needed = ("name", "datasets", "group", "held_out", "validation", "split_seed", "mace")
-        missing = [key for key in needed if key not in recipe]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: is not a usable recipe ({error!r}).") from None
-    if missing:
-        raise InputError(f"{path}: is not a usable recipe (no {', '.join(missing)}).")
+    recipe, path, seen = {}, Path(recipe_file), []
+    while path:
+        if path in seen:
+            raise InputError(f"{path}: extends itself, by way of {seen[-1].name}.")
+        seen.append(path)
+        part = stated(path)
+        base = part.pop("extends", None)
+        mace = part.get("mace", {}) | recipe.get("mace", {})
+        recipe = part | recipe | {"mace": mace}
+        path = base and path.with_name(base)
+    if wrong := fault(Recipe, recipe):
+        raise InputError(f"{recipe_file}: is not a usable recipe: {wrong}.")
     return recipe
+
+
+def stated(path: Path) -> dict:
+    """What one file of a recipe states, which may be a part of it."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict:
+        if len(found := dict(pairs)) < len(pairs):
+            raise ValueError("a key that is there twice")
+        return found
+
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            raise ValueError(f"no file of up to {LARGEST:,} bytes")
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not a usable recipe ({error}).") from None
+    if wrong := fault(Recipe, found, whole=False):
+        raise InputError(f"{path}: is not a usable recipe: {wrong}.")
+    return found
 
 
 def recipe_parts(recipe: dict) -> dict[str, list[Atoms]]:
@@ -59,18 +83,25 @@ def recipe_parts(recipe: dict) -> dict[str, list[Atoms]]:
     ``only`` names an element that each of them contains, ``without`` elements that none does.
     Each structure carries its data set as ``info["dataset"]``.
 
+    Raises
+    ------
+    InputError
+        Too few structures, one without labels, or none that has the info entry ``group``.
+
     Examples
     --------
     >>> sizes = {"held_out": 50, "validation": 20, "split_seed": 0}
-    >>> parts = recipe_parts({"datasets": ["embedded"], "group": "origin", **sizes})
+    >>> parts = recipe_parts({"datasets": ["embedded"], "group": "name", **sizes})
     >>> {name: len(part) for name, part in parts.items()}
-    {'training': 878, 'validation': 20, 'held out': 50}
+    {'training': 835, 'validation': 18, 'held out': 50}
     """
     structures = []
     for name in recipe["datasets"]:
         for atoms in load_structures(name):
             atoms.info["dataset"] = name
             structures.append(atoms)
+    if not any(recipe["group"] in atoms.info for atoms in structures):
+        raise InputError(f"{recipe['name']}: no structure has the info entry {recipe['group']!r}.")
     sizes = (recipe["held_out"], recipe["validation"])
     held_out, validation, training = split_structures(structures, sizes, recipe["split_seed"])
     leaking = same_group(structures, held_out, recipe["group"])
@@ -86,6 +117,8 @@ def recipe_parts(recipe: dict) -> dict[str, list[Atoms]]:
                 raise InputError(f"{recipe['name']}: {few}.")
             training += found
     parts = {"training": sorted(training), "validation": validation, "held out": held_out}
+    if empty := [name for name, part in parts.items() if not len(part)]:
+        raise InputError(f"{recipe['name']}: leaves no structure for the part {empty[0]}.")
     return {name: [structures[i] for i in part] for name, part in parts.items()}
 
 
@@ -101,21 +134,31 @@ def train_recipe(recipe_file: str | Path, output: str | Path) -> dict:
     """Train the MACE of a recipe with mace-torch's own code and write safetensors and its card.
 
     The weights are those of the last epoch (their moving average if the recipe asks for one),
-    never the best so far, so that models of one experiment have all seen the same.
+    never the best so far, so that models of one experiment have all seen the same. They follow
+    from recipe and data alone, bit by bit on one machine with one thread.
+
+    The trainer works in a private temporary folder: what lies beside the output is never read. A
+    training that was interrupted starts again from nothing, as mace-torch would go on with its
+    batches in another order; one that is finished is not repeated.
 
     Parameters
     ----------
     recipe_file
-        JSON, see `read_recipe` and `recipe_parts`; under ``mace`` the arguments of mace-torch's
-        ``run_train`` by name.
+        JSON, see `read_recipe` and `recipe_parts`; under ``mace`` those arguments of mace-torch's
+        ``run_train`` that `schemas.Mace` lists.
     output
-        The ``.safetensors`` to write; the JSON card goes beside it. Scratch files stay in a folder
-        of the same name, from which an interrupted training goes on.
+        The ``.safetensors`` to write; the JSON card goes beside it.
 
     Returns
     -------
     dict
         The card: recipe, SHA-256 of the data, curve, held-out errors.
+
+    Raises
+    ------
+    InputError
+        What is wrong with recipe, data or output, before anything is trained; among it that
+        there is a file already that this training has not made.
 
     Examples
     --------
@@ -125,35 +168,86 @@ def train_recipe(recipe_file: str | Path, output: str | Path) -> dict:
     ['Ag', ...]
     """
     recipe, output = read_recipe(recipe_file), Path(output)
+    if output.suffix != ".safetensors":
+        raise InputError(f"{output}: the file to write has to end in .safetensors.")
+    make_writable(output.parent)
     parts = recipe_parts(recipe)
-    scratch = output.with_suffix("")
-    scratch.mkdir(parents=True, exist_ok=True)
+    for name, part in parts.items():
+        labels_fingerprint(part, f"{recipe['name']}: {name}")
+    data = data_sha256(recipe["datasets"])
+    if card := finished(output, recipe, data):
+        return card
+    if (size := recipe["mace"].get("batch_size", 10)) > (few := len(parts["training"])):
+        # mace-torch drops a batch that is not full
+        raise InputError(f"{recipe['name']}: batch_size {size} is more than {few} structures.")
     everything = {int(z) for part in parts.values() for atoms in part for z in atoms.numbers}
     settings = recipe["mace"] | {
         "atomic_numbers": str(sorted(everything)),  # those not trained on, too
         "error_table": "PerAtomMAE",
-        "restart_latest": True,
         "plot": False,
         "device": "cuda" if torch.cuda.is_available() else "cpu",
     }
     learned = {"train": parts["training"], "valid": parts["validation"]}
-    model = mace.MaceModel(mace.trained(scratch, learned, settings), recipe["name"])
-    names, sets = recipe["datasets"], list_datasets()
+    with TemporaryDirectory(prefix="umlip-latents-") as scratch:
+        model = mace.MaceModel(mace.trained(Path(scratch), learned, settings), recipe["name"])
+        curve = validation_curve(Path(scratch) / "results")
     errors = partial(model_errors, model)
     baseline = partial(composition_baseline, parts["training"])
     card = {
         "name": recipe["name"],
         "recipe": recipe,
-        "data_sha256": {n: sets[n]["sha256"] if n in sets else sha256(n) for n in names},
+        "data_sha256": data,
         "n_structures": {name: len(part) for name, part in parts.items()},
         "trained_elements": sorted({s for atoms in parts["training"] for s in atoms.symbols}),
         "weights": "those of the last epoch",
-        "validation_curve": validation_curve(scratch / "results"),
+        "validation_curve": curve,
         "held_out_errors": by_dataset(parts["held out"], errors),
         "linear_baseline_errors": by_dataset(parts["held out"], baseline),
     }
     model.save(output, **card)
-    return card
+    return finished(output, recipe, data)
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder, or raise `InputError` where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror}).") from None
+
+
+def data_sha256(names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of data sets by name or path, no two of which may be the same."""
+    known = list_datasets()
+    sums = {name: known[name]["sha256"] if name in known else sha256(name) for name in names}
+    if len(set(sums.values())) < len(sums):
+        raise InputError(f"{', '.join(names)}: two of these data sets are the same.")
+    return sums
+
+
+def finished(output: Path, recipe: dict, data: dict[str, str]) -> dict | None:
+    """The card of this very training if it is finished, None if nothing is there.
+
+    The card is written before the weights, so that these are never without it.
+
+    Raises
+    ------
+    InputError
+        Another training's files, or weights that are not those of the card.
+    """
+    file, made = output.with_suffix(".json"), None
+    if not (output.exists() or file.exists()):
+        return None
+    with suppress(OSError, ValueError, TypeError, KeyError):  # whatever else is there
+        card = json.loads(file.read_text(encoding="utf-8"))
+        made, digest = (card["recipe"], card["data_sha256"]), str(card["sha256"])
+    if made != (recipe, data):
+        raise InputError(
+            f"{output}: this file or {file.name} is there already, and not from the recipe "
+            f"{recipe['name']} with the same data; delete both or write elsewhere."
+        )
+    return card if output.exists() and verified(output, digest, f"{file.name} has") else None
 
 
 def validation_curve(results: Path) -> list[dict]:

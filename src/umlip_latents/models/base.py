@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,15 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from ..resources import InputError
+from ..structures import spanned
+
 LAYERS = ("backbone", "last")  # every model has these, some also interaction-1, interaction-2, ...
 # hydrogen to bismuth, actinium to plutonium: those of MPtrj, Alexandria and OMat24
 MATERIALS_ELEMENTS = np.r_[1:84, 89:95]
+# Of the code of all adapters. Raise it when the features that any of them gives change, and what
+# is stored of older ones is computed anew.
+VERSION = 1
 
 
 class Unsupported(ValueError):
@@ -30,7 +37,7 @@ class LatentModel(Protocol):
     name
         The name shown in tables and figures.
     fingerprint
-        SHA-256 of the weights, so that stored features are never mistaken for another model's.
+        Its `identity`, so that stored features are never mistaken for another model's.
     widths
         Number of features of each layer: of `LAYERS`, and of any further one that the model offers.
     """
@@ -135,14 +142,31 @@ class Adapter:
         Name shown in tables.
     elements
         Atomic numbers that it knows.
+    about
+        Whatever else decides about its features, hyperparameters above all, as plain values.
+
+    Raises
+    ------
+    InputError
+        A weight is not a finite number.
     """
 
-    def __init__(self, network: torch.nn.Module, name: str, elements: Sequence[int]) -> None:
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        name: str,
+        elements: Sequence[int],
+        about: Mapping[str, Any],
+    ) -> None:
         self.name = name
         self.network = network.eval()
         self.dtype = next(network.parameters()).dtype
         self.elements = np.asarray(elements)
-        self.fingerprint = weights_fingerprint(network)
+        for weight, tensor in network.named_parameters():
+            if not tensor.isfinite().all():
+                raise InputError(f"{name}: its weights {weight} are not all finite numbers.")
+        weights = ((key, w.cpu().numpy()) for key, w in sorted(network.state_dict().items()))
+        self.fingerprint = identity(about, weights)
 
     @cached_property
     def widths(self) -> dict[str, int]:
@@ -153,6 +177,10 @@ class Adapter:
     def prepare(self, atoms: Atoms) -> Any:
         """The family's own graph of the geometry, whatever else is in `atoms`.
 
+        Positions in single precision lose digits far from the origin: atoms that are more than two
+        cells away come back by lattice vectors, and what is not periodic comes near as a whole.
+        All others keep every bit.
+
         Raises
         ------
         Unsupported
@@ -162,19 +190,37 @@ class Adapter:
         if unknown.any():
             symbols = ", ".join(sorted(set(atoms.symbols[unknown])))
             raise Unsupported(f"{self.name} does not know the element(s) {symbols}")
-        return self.graph(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
+        cell, inverse = spanned(atoms)
+        along, step = atoms.positions @ inverse, np.where(atoms.pbc, 2, 30)  # cells, or angstrom
+        away = np.trunc(np.where(atoms.pbc, along, along.mean(axis=0)) / step) * step
+        positions = atoms.positions - away @ cell
+        return self.graph(Atoms(atoms.numbers, positions, cell=atoms.cell, pbc=atoms.pbc))
 
     def size(self, graph: Any) -> int:
         """Directed edges."""
         return graph.edge_index.shape[1]
 
 
-def weights_fingerprint(module: torch.nn.Module) -> str:
-    """SHA-256 over the names and values of a module's parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+def identity(about: Mapping[str, Any], weights: Iterable[tuple[str, np.ndarray]] = ()) -> str:
+    """SHA-256 over whatever decides about a model's features, and the `VERSION` of this code.
+
+    Parameters
+    ----------
+    about
+        Plain values that JSON can hold: hyperparameters, or names and the SHA-256 of files.
+    weights
+        Arrays by name.
+
+    Examples
+    --------
+    >>> one, other = (identity({"cutoff": r}, [("w", np.ones(2))]) for r in (5.0, 6.0))
+    >>> len(one), one == other
+    (64, False)
+    """
+    digest = hashlib.sha256(json.dumps([VERSION, about], sort_keys=True).encode())
+    for name, array in weights:
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 

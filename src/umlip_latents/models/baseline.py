@@ -6,6 +6,8 @@ from types import MappingProxyType
 import numpy as np
 from ase import Atoms
 
+from .base import identity
+
 N_ELEMENTS = 118
 
 
@@ -13,7 +15,7 @@ class ElementModel:
     """One-hot element identity, no geometry at all, for both layers."""
 
     name = "element"
-    fingerprint = "one-hot-118"
+    fingerprint = identity({"one-hot": N_ELEMENTS})
     widths = MappingProxyType({"backbone": N_ELEMENTS, "last": N_ELEMENTS})
 
     def prepare(self, atoms: Atoms) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import os
@@ -15,12 +14,16 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from textwrap import shorten
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from ..environments import CURRENT
+from ..environments import CURRENT, requirements
 from ..resources import DATA, InputError, fetch, registry, sha256
-from .base import LatentModel
-from .remote import RemoteModel
+
+if TYPE_CHECKING:  # PyTorch and ASE are slow imports, and a list of names needs neither
+    from .base import LatentModel
+    from .remote import RemoteModel
 
 # the module that reads a file, by the ending; it has `from_file(path)`
 READERS = {".pth.tar": "chgnet", ".safetensors": "mace", ".model": "mace"}
@@ -111,13 +114,14 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
     except InputError:
         raise
     except Exception as error:  # whatever one's own code raises, or the many readers of files
-        raise InputError(f"{path}: cannot be loaded ({type(error).__name__}: {error}).") from error
+        why = shorten(str(error), 200)  # some write a page
+        raise InputError(f"{path}: cannot be loaded ({type(error).__name__}: {why}).") from error
 
 
 def catalogue_entry(name: str) -> dict | None:
     """The catalogue's entry; an untrained twin has that of its sibling, and its seed."""
     models = list_models()
-    twin = re.fullmatch(r"(.+-untrained)-s(\d+)", name)
+    twin = re.fullmatch(r"(.+-untrained)-s(0|[1-9][0-9]{0,8})", name)
     if twin and (entry := models.get(f"{twin[1]}-s0")):
         return {**models[entry["like"]], **entry, "seed": int(twin[2])}
     return models.get(name)
@@ -141,15 +145,22 @@ def from_catalogue(name: str, entry: dict, trust: bool) -> LatentModel | RemoteM
     if not (elsewhere and digest):
         entry = entry | {key: fetch(*file, trust=trust) for key, file in files.items()}
         digest = digest or ("path" in entry and sha256(entry["path"]))
-    identity = hashlib.sha256(f"{name} {digest}".encode()).hexdigest()
+    if environment:
+        from .base import identity
+
+        sums = [digest, parts["arguments"].get("sha256")]
+        about = {"name": name, "files": sums, "environment": requirements(environment)}
+        fingerprint = identity(about)
     if elsewhere:
+        from .remote import RemoteModel
+
         widths = entry.get("widths", {})
-        return RemoteModel(name, identity, widths, environment, tuple(files.values()))
+        return RemoteModel(name, fingerprint, widths, environment, tuple(files.values()))
     model = family(re.sub(r"\W", "", entry["family"].lower())).load(name, entry)
     if "seed" in entry:
         model = type(model)(model.untrained(entry["seed"]), name)
     if environment:
-        model.fingerprint = identity
+        model.fingerprint = fingerprint
     return model
 
 

@@ -7,6 +7,7 @@ import copy
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pymatgen.core import Lattice, Structure
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from ..resources import verified, written_whole
+from ..resources import InputError, verified, written_whole
 from .base import Adapter, Course, Unsupported, periodic, recorded, weights_file
 
 with contextlib.redirect_stdout(io.StringIO()):
@@ -43,7 +44,7 @@ class ChgnetModel(Adapter):
     replays = False
 
     def __init__(self, network: CHGNet, name: str) -> None:
-        super().__init__(network, name, SUPPORTED)
+        super().__init__(network, name, SUPPORTED, network.model_args)
         self.inputs = {"backbone": network.mlp, "last": network.mlp.layers[-1]}
         convolutions = enumerate(network.atom_conv_layers, start=1)
         self.outputs = {f"interaction-{i}": layer for i, layer in convolutions}
@@ -184,7 +185,11 @@ def read_checkpoint(path: Path, version: str | None = None) -> CHGNet:
 
     As in `CHGNet.load`, version 0.2.0 has a bias in its message layers.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+    except UnpicklingError:  # whose message asks to run the file's code
+        words = "is not a CHGNet, or holds more than tensors and plain values"
+        raise InputError(f"{path}: {words}.") from None
     extra = {"mlp_out_bias": version == "0.2.0"} | ({"version": version} if version else {})
     network = built(**state["model_args"] | extra)
     network.load_state_dict(state["state_dict"])

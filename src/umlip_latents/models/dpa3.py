@@ -37,7 +37,8 @@ class DeepmdModel(Adapter):
     def __init__(self, potential: DeepPot, name: str) -> None:
         self.potential = potential
         self.types = {atomic_numbers[s]: i for i, s in enumerate(potential.get_type_map())}
-        super().__init__(potential.deep_eval.dp.model["Default"], name, list(self.types))
+        about = {"cutoff": potential.get_rcut(), "types": list(self.types)}
+        super().__init__(potential.deep_eval.dp.model["Default"], name, list(self.types), about)
         self.precision = {torch.float32: "fp32", torch.float64: "fp64"}[self.dtype]
 
     def graph(self, atoms: Atoms) -> Graph:

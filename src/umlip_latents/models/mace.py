@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.io import write
 
 from ..resources import DATA, InputError, sha256, verified, written_whole
-from .base import LAYERS, Adapter, Course, recorded
+from .base import LAYERS, Adapter, Course, periodic, recorded
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
@@ -64,11 +64,12 @@ class MaceModel(Adapter):
     replays = True
 
     def __init__(self, network: torch.nn.Module, name: str, head: str | None = None) -> None:
-        super().__init__(network, name, network.atomic_numbers.tolist())
         self.heads = list(getattr(network, "heads", ["Default"]))
         self.head = self.heads[0] if head is None and len(self.heads) == 1 else head
         if self.head not in self.heads:
             raise InputError(f"{name}: needs one of its heads {', '.join(self.heads)}, not {head}.")
+        about = {"architecture": architecture(network), "head": self.head}
+        super().__init__(network, name, network.atomic_numbers.tolist(), about)
         self.last_maps = [last_map(readout) for readout in network.readouts]
         self.inputs = {f"readout-{i}": linear for i, linear in enumerate(self.last_maps)}
         self.outputs = {f"interaction-{i}": p for i, p in enumerate(network.products, start=1)}
@@ -86,7 +87,11 @@ class MaceModel(Adapter):
         return np.split(columns, n_blocks)[self.heads.index(self.head) if n_blocks > 1 else 0]
 
     def graph(self, atoms: Atoms) -> AtomicData:
-        """MACE's own graph with this checkpoint's cutoff and species."""
+        """MACE's own graph with this checkpoint's cutoff and species.
+
+        MACE would take the cell of a molecule twenty times too large, and fail with far atoms.
+        """
+        atoms = periodic(atoms, 2 * float(self.network.r_max))
         with default_dtype(self.dtype):
             return AtomicData.from_config(
                 config_from_atoms(atoms, head_name=self.head),
@@ -121,20 +126,19 @@ class MaceModel(Adapter):
         """Write the weights as safetensors and beside them a JSON card, for `from_file`.
 
         Next to `about` stand ``head``, ``parameters``, ``widths``, the ``sha256``, and mace-torch's
-        own description of the network, `architecture`.
+        own description of the network, `architecture`. The card comes first: weights never lack it.
         """
         state = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
-        with written_whole(path) as temporary:
-            save_file(state, temporary)
         card = about | {
             "head": self.head,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "widths": {layer: self.widths[layer] for layer in LAYERS},
-            "sha256": sha256(path),
-            "architecture": architecture(self.network),
         }
-        with written_whole(path.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(card, indent=1) + "\n")
+        with written_whole(path) as weights:
+            save_file(state, weights)
+            card |= {"sha256": sha256(weights), "architecture": architecture(self.network)}
+            with written_whole(path.with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps(card, indent=1) + "\n")
 
     def restored(self, path: Path, name: str) -> MaceModel:
         """The model of the card beside the weights, which may have one head more than this one."""
@@ -150,7 +154,7 @@ class MaceModel(Adapter):
         An interrupted training starts again: mace-torch would go on with its batches in another
         order.
         """
-        training, replay, shift, folder, _, epochs, learning_rate, batch_size, seed = course
+        training, replay, shift, _, _, epochs, learning_rate, batch_size, seed = course
         foundation = copy.deepcopy(self.network)
         self.shift_elements(shift)
         yield 0, self
@@ -159,7 +163,7 @@ class MaceModel(Adapter):
         parts = {"train": training, "valid": training[:batch_size]}  # nothing is decided on it
         if len(replay):
             parts |= {"pt_train": replay, "pt_valid": replay[:batch_size]}
-        with TemporaryDirectory(dir=folder) as scratch:
+        with TemporaryDirectory(prefix="umlip-latents-") as scratch:
             start = Path(scratch) / "start.model"
             # the trainer reads nothing but pickle, and takes the energies per element from there,
             # whatever E0s says, unless there is a second readout
@@ -190,7 +194,7 @@ def trained(folder: Path, parts: Mapping[str, Sequence[Atoms]], settings: dict) 
     Parameters
     ----------
     folder
-        For everything that the trainer writes.
+        For everything that the trainer writes, and unpickles again: empty, and nobody else's.
     parts
         Labelled structures of its arguments ``train_file``, ``valid_file`` and so on.
     settings
@@ -203,10 +207,7 @@ def trained(folder: Path, parts: Mapping[str, Sequence[Atoms]], settings: dict) 
     for name, part in parts.items():
         write(files[f"{name}_file"], [labelled(atoms) for atoms in part])
     given = {"work_dir": str(folder), "save_all_checkpoints": True, **files, **settings}
-    parser = build_default_arg_parser()
-    if unknown := set(given) - set(vars(parser.parse_args(["--name=run"]))):
-        raise InputError(f"mace-torch's trainer has no argument {', '.join(sorted(unknown))}.")
-    run(parser.parse_args(["--name=run"], Namespace(**given)))
+    run(build_default_arg_parser().parse_args(["--name=run"], Namespace(**given)))
     return load_pickled(folder / "run.model").to("cpu")
 
 
@@ -215,7 +216,8 @@ def labelled(atoms: Atoms) -> Atoms:
     copied = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     copied.info["REF_energy"] = atoms.get_potential_energy()
     copied.arrays["REF_forces"] = atoms.get_forces()
-    copied.info["REF_stress"] = atoms.get_stress(voigt=False).ravel()
+    if "stress" in atoms.calc.results:
+        copied.info["REF_stress"] = atoms.get_stress(voigt=False).ravel()
     return copied
 
 
@@ -275,10 +277,22 @@ def from_file(path: Path, name: str | None = None) -> MaceModel:
     name = name or path.stem
     if path.suffix != ".safetensors":
         return MaceModel(load_pickled(path), name)
-    file = path.with_suffix(".json")
-    if not file.is_file():
-        raise InputError(f"{path}: its JSON card {file.name} is missing.")
-    card = json.loads(file.read_text(encoding="utf-8"))
+    card = read_card(path)
     network = build_network(card["architecture"])
     network.load_state_dict(load_file(path))
     return MaceModel(network, name, card.get("head"))
+
+
+def read_card(path: Path) -> dict:
+    """The JSON card beside weights that are those it was written for."""
+    file = path.with_suffix(".json")
+    if not file.is_file():
+        raise InputError(f"{path}: its JSON card {file.name} is missing.")
+    try:
+        card = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file}: is not JSON ({error}).") from None
+    if not isinstance(card, dict) or not isinstance(card.get("architecture"), dict):
+        raise InputError(f"{file}: is not the card of a MACE, it has no architecture.")
+    verified(path, card.get("sha256"), f"its card {file.name} says")
+    return card

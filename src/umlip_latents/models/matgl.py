@@ -48,7 +48,9 @@ class MatglModel(Adapter):
     """
 
     def __init__(self, network: torch.nn.Module, name: str) -> None:
-        super().__init__(network, name, [atomic_numbers[s] for s in network.element_types])
+        elements = [atomic_numbers[s] for s in network.element_types]
+        about = {key: getattr(network, key, None) for key in ("cutoff", "threebody_cutoff")}
+        super().__init__(network, name, elements, about | {"backend": BACKEND})
         self.converter = Atoms2Graph(network.element_types, network.cutoff)
         readout = network.final_layer.gated
         self.inputs = {"backbone": readout, "value": readout.layers[-1], "gate": readout.gates[-2]}

@@ -30,8 +30,8 @@ class MatterSimModel(Adapter):
 
     def __init__(self, network: M3Gnet, name: str) -> None:
         # the embedding has rows for all elements up to plutonium, trained or not
-        super().__init__(network, name, MATERIALS_ELEMENTS)
         args = network.model_args
+        super().__init__(network, name, MATERIALS_ELEMENTS, args)
         self.cutoff = args["cutoff"]
         self.converter = GraphConvertor("m3gnet", self.cutoff, True, args["threebody_cutoff"])
         readout = network.final

@@ -6,7 +6,6 @@ few shapes, with atoms that nothing but padding is bonded to.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from ase import Atoms
 from matscipy.neighbours import neighbour_list
 from nequix.model import Nequix, NequixConvolution, load_model
 
-from .base import MATERIALS_ELEMENTS, Adapter, periodic
+from .base import MATERIALS_ELEMENTS, Adapter, identity, periodic
 
 EDGES_PER_NODE = 16  # of a padded batch at most: nodes cost little, and there are fewer shapes
 
@@ -58,8 +57,8 @@ class NequixModel(Adapter):
     def __init__(self, network: Nequix, name: str, config: dict | None = None) -> None:
         self.network, self.name, self.config = network, name, config or {}
         self.elements = MATERIALS_ELEMENTS
-        weights = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(network))
-        self.fingerprint = hashlib.sha256(weights).hexdigest()
+        leaves = enumerate(map(np.asarray, jax.tree.leaves(network)))
+        self.fingerprint = identity({**self.config, "cutoff": network.cutoff}, leaves)
 
     def untrained(self, seed: int) -> Nequix:
         """A network of the same architecture with freshly drawn weights."""

@@ -33,7 +33,7 @@ class OrbModel(Adapter):
 
     def __init__(self, network: torch.nn.Module, name: str) -> None:
         # the embedding has rows for all elements, trained or not
-        super().__init__(network, name, MATERIALS_ELEMENTS)
+        super().__init__(network, name, MATERIALS_ELEMENTS, vars(network.system_config))
         readout = network.heads["energy"].mlp
         linear = [i for i, m in enumerate(readout) if isinstance(m, torch.nn.Linear)]
         self.hidden = readout[: linear[-1]]

@@ -34,7 +34,8 @@ class PetModel(Adapter):
         self, network: metatomic.AtomisticModel, name: str, target: str = "energy"
     ) -> None:
         capabilities = network.capabilities()
-        super().__init__(network, name, capabilities.atomic_types)
+        about = {"range": capabilities.interaction_range, "target": target}
+        super().__init__(network, name, capabilities.atomic_types, about)
         self.dtype = getattr(torch, capabilities.dtype)
         self.neighbour_lists = neighbor_lists_for_model("angstrom", network, skin=0.0)
         self.outputs = {"backbone": "feature", "last": f"mtt::aux::{target}_last_layer_features"}

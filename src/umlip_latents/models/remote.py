@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 from ase.io import write
@@ -35,7 +37,7 @@ class RemoteModel:
     files: tuple[tuple[str, str, str | None], ...] = ()
 
     def extract(
-        self, structures: Sequence[Atoms], layer: str, store: Path, watch: Callable[[], None]
+        self, structures: Sequence[Atoms], layer: str, store: Path, watch: Callable[[int], Any]
     ) -> None:
         """Have the features of the structures written into a store.
 
@@ -44,7 +46,7 @@ class RemoteModel:
         structures, layer, store
             As `extract_features` was given them.
         watch
-            Called with every line that the other Python prints, as it does of its progress.
+            Called with how many structures the other Python has dealt with, when it tells.
 
         Raises
         ------
@@ -60,7 +62,12 @@ class RemoteModel:
             command = [python, "-u", "-m", "umlip_latents.cli", "extract", "--model", self.name]
             command += ["--layer", layer, "--structures", file, "--store", store]
             command += ["--output", Path(folder) / "features.npz"]
-            last = failure(command, lambda _: watch(), **{CURRENT: self.environment})
+
+            def see(line: str) -> None:
+                if bar := re.search(r" (\d+)/\d+ \[", line):
+                    watch(int(bar[1]))
+
+            last = failure(command, see, **{CURRENT: self.environment})
         if last:
             sentence = last.removeprefix("umlip-latents: ")
             if sentence == last:  # not one of ours: a crash

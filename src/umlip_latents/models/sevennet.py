@@ -48,7 +48,8 @@ class SevenNetModel(Adapter):
     ) -> None:
         network.delete_module_by_key("force_output")
         network.set_is_batch_data(True)
-        super().__init__(network, name, list(network.type_map))
+        about = {"cutoff": network.cutoff, "modal": modal}
+        super().__init__(network, name, list(network.type_map), about)
         self.modal, self.config = modal, config
         self.inputs = {"last": network.reduce_hidden_to_energy.linear}
         gates = [m.gate for key, m in network.named_children() if key.endswith("equivariant_gate")]

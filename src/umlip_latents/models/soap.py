@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.data import covalent_radii
 from dscribe.descriptors import SOAP
 
-from .base import LAYERS, Adapter, estimated_edges, periodic
+from .base import LAYERS, Adapter, estimated_edges, identity, periodic
 
 SUPPORTED = np.arange(1, 97)  # the elements that have a covalent radius
 WEIGHTS = [
@@ -45,7 +45,7 @@ class SoapModel(Adapter):
         Name shown in tables.
     """
 
-    fingerprint = "soap-mu2"  # of the definition in this file
+    fingerprint = identity(HYPERPARAMETERS)
 
     def __init__(self, name: str) -> None:
         self.name, self.elements = name, SUPPORTED  # and no network

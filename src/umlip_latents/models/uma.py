@@ -4,7 +4,6 @@ A task steers UMA from its first layer on, through an embedding and the mixture 
 every task of a checkpoint is a model of its own.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,11 +35,9 @@ class UmaModel(Adapter):
     """
 
     def __init__(self, network: HydraModel, task: str, name: str) -> None:
-        super().__init__(network, name, known_elements(network, task))
-        self.task = task
-        mark = f"{self.fingerprint} {task}"
-        self.fingerprint = hashlib.sha256(mark.encode()).hexdigest()
-        self.backbone = network.backbone
+        self.task, self.backbone = task, network.backbone
+        about = {"cutoff": self.backbone.cutoff, "task": task}
+        super().__init__(network, name, known_elements(network, task), about)
         gradients = self.backbone.regress_config
         gradients.forces = gradients.stress = gradients.hessian = False
         heads = network.output_heads.modules()
