@@ -246,6 +246,8 @@ class Trials:
     def judge(self, how: str) -> None:
         """Run the command to its end and compare what is there with what should be."""
         self.found[how] += 1
+        for path in self.folder.rglob("*"):  # what is old is swept
+            os.utime(path, (0, 0), follow_symlinks=False)
         status = status_of(self.run())
         if status:
             self.note("refused" if status == 1 else "tracebacks", how)
@@ -509,8 +511,8 @@ def try_out(name: str, scenario: Scenario, root: Path, sample: bool) -> bool:
     trials = Trials(name, scenario, root)
     trials.unbroken()
     numbers = range(1, trials.events + 1)
-    trials.kill_at_events(rng.sample(numbers, min(8, trials.events)) if sample else numbers)
-    trials.kill_at_moments(5 if sample else scenario.timed, rng)
+    trials.kill_at_events(rng.sample(numbers, min(6, trials.events)) if sample else numbers)
+    trials.kill_at_moments(3 if sample else scenario.timed, rng)
     if name != "environment":
         largest = max(p.stat().st_size for p in trials.folder.rglob("*") if p.is_file())
         trials.no_room(
