@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import fcc111, molecule
 from mace.calculators import MACECalculator
 from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -18,6 +19,7 @@ from umlip_latents.extraction import packed
 from umlip_latents.features import common_structures
 from umlip_latents.resources import InputError
 from umlip_latents.store import FeatureStore
+from umlip_latents.structures import fingerprint
 
 
 class Counting:
@@ -206,6 +208,87 @@ def test_models_that_cannot_be_had_are_named_and_none_at_all_is_an_error():
         features_by_name([cell], ["no-such-model"])
 
 
+class Overflowing(Counting):
+    """Infinite features of long structures, in the last layer alone."""
+
+    def features(self, graphs):
+        found = super().features(graphs)
+        long = np.repeat([len(g) > 5 for g in graphs], [len(g) for g in graphs])
+        return found | {"last": np.where(long, 1e300, 1)[:, None]}
+
+
+def test_features_that_are_not_finite_are_left_out_with_their_structure(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 7)
+    structures = atoms_of(20)
+    long = [i for i, atoms in enumerate(structures) if len(atoms) > 5]
+    for _ in range(2):  # computed and read
+        found = extract_features(structures, Overflowing(), store=tmp_path, progress=False)
+        assert list(found.dropped) == long
+        assert set(found.dropped.values()) == {
+            "counting gives it features that are not finite numbers"
+        }
+        kept = [structures[i] for i in found.kept]
+        assert [*found.kept, *long] == sorted([*found.kept]) + long
+        assert len(kept) + len(long) == len(structures)
+        expected = np.concatenate([atoms.positions for atoms in kept])
+        assert found.features == pytest.approx(expected, abs=1e-6)
+        assert (found.numbers == np.concatenate([atoms.numbers for atoms in kept])).all()
+
+
+@pytest.mark.parametrize("name", ["chgnet-0.3.0", "mini-mace-mptrj", "element"])
+def test_structures_are_checked_before_any_is_computed(models, crystals, tmp_path, name):
+    bad = crystals[1].copy()
+    bad.positions[3] = bad.positions[0] + 4 * bad.cell[0] + (0, 0, 0.05)
+    for atoms, why in ((bad, "atoms 0 and 3 are 0.05 angstrom apart"), (Atoms(), "has no atoms")):
+        structures = [*crystals, atoms]
+        with pytest.raises(InputError, match=f"structure {len(crystals)}: {why}"):
+            extract_features(structures, models[name], store=tmp_path, progress=False)
+    assert not [*tmp_path.glob("*/block-*")]
+
+
+@pytest.mark.parametrize("name", ["chgnet-0.3.0", "mini-mace-mptrj"])
+def test_where_the_atoms_of_a_crystal_are_written_down_changes_nothing(models, crystals, name):
+    """A thousand cells away, and a molecule far from the origin; near ones keep every bit."""
+    rng, model = np.random.default_rng(5), models[name]
+    slab, ethanol = fcc111("Al", (2, 2, 2), vacuum=8), molecule("CH3CH2OH")
+    structures = [*crystals, slab, ethanol]
+    expected = extract_features(structures, model, progress=False).features
+    far = [atoms.copy() for atoms in structures]
+    for atoms in far:
+        atoms.positions += rng.integers(-1000, 1000, (len(atoms), 3)) * atoms.pbc @ atoms.cell
+    far[-1].positions += (9e3, -4e5, 7e4)
+    found = extract_features(far, model, progress=False).features
+    assert found == pytest.approx(expected, rel=1e-4, abs=float(1e-5 * np.abs(expected).max()))
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "graph", lambda atoms: seen.append(atoms.positions))
+        for atoms in structures:
+            model.prepare(atoms)
+    assert all(
+        np.array_equal(x, atoms.positions) for x, atoms in zip(seen, structures, strict=True)
+    )
+
+
+def test_far_fragments_take_neither_memory_nor_time(models):
+    """MACE alone would list the neighbours of these in a box of 30 micrometres."""
+    atoms = Atoms("H4", [(0, 0, 0), (0, 0, 1), (990, 0, 0), (990, 0, 1)])
+    x = extract_features([atoms], models["mini-mace-mptrj"], progress=False).features
+    assert x[:2] == pytest.approx(x[2:], abs=1e-5)
+
+
+def test_progress_moves_with_every_batch(monkeypatch):
+    monkeypatch.setattr(module, "BATCH_SIZE", 10)
+    structures, steps = atoms_of(40), []
+    bar = Mock()
+    bar.return_value.__enter__ = Mock(return_value=Mock(update=steps.append, n=0))
+    bar.return_value.__exit__ = Mock(return_value=False)
+    monkeypatch.setattr(module, "tqdm", bar)
+    model = Counting()
+    extract_features(structures, model)
+    assert sum(steps) == 40
+    assert len(steps) == model.calls > 10
+
+
 def test_nothing_left_is_an_error(models, lonely):
     with pytest.raises(InputError, match="no structure left"):
         extract_features([lonely], models["chgnet-0.3.0"], progress=False)
@@ -219,24 +302,12 @@ def test_features_survive_a_file(tmp_path, models, crystals):
     found = extract_features(crystals, models["element"], progress=False)
     found.save(tmp_path / "f.npz")
     again = Features.load(tmp_path / "f.npz")
+    assert found.fingerprint == models["element"].fingerprint
+    assert found.structures == fingerprint(crystals)
     for key in ("features", "n_atoms", "numbers", "kept", "model", "layer"):
         assert np.array_equal(getattr(found, key), getattr(again, key)), key
+    assert (again.fingerprint, again.structures) == (found.fingerprint, found.structures)
     assert [p.name for p in tmp_path.iterdir()] == ["f.npz"]
-
-
-def test_broken_feature_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"missing\.npz"):
-        Features.load(tmp_path / "missing.npz")
-    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(InputError, match=r"torn\.npz"):
-        Features.load(tmp_path / "torn.npz")
-    np.savez(tmp_path / "other.npz", x=np.arange(3))
-    with pytest.raises(InputError, match=r"other\.npz"):
-        Features.load(tmp_path / "other.npz")
-    arrays = {"numbers": np.ones(3), "kept": np.arange(1), "n_atoms": np.array([2])}
-    np.savez(tmp_path / "short.npz", features=np.zeros((3, 2)), **arrays)
-    with pytest.raises(InputError, match="add up"):
-        Features.load(tmp_path / "short.npz")
 
 
 def test_an_unwritable_output_leaves_nothing(tmp_path, models, crystals):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import runpy
+import shutil
 
 import numpy as np
 import pytest
@@ -188,9 +189,8 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     with pytest.raises(KeyboardInterrupt):
         fine_tune(*arguments, cache=tmp_path, **SHORT)
     monkeypatch.undo()
-    again = fine_tune(*arguments, cache=tmp_path, **SHORT).model(3).network.state_dict()
-    for key, value in runs["full fine-tuning"].model(3).network.state_dict().items():
-        assert torch.allclose(value, again[key], rtol=0, atol=1e-6), key
+    again = fine_tune(*arguments, cache=tmp_path, **SHORT)
+    assert contents(again.folder) == contents(runs["full fine-tuning"].folder)
 
 
 def test_a_batch_is_no_larger_than_the_training_part(parts, pretrained, monkeypatch, tmp_path):
@@ -252,13 +252,11 @@ def test_an_interrupted_mace_run_starts_again_and_ends_the_same(models, parts, t
     arguments = (models["mini-mace-mptrj"], *parts, "full fine-tuning")
     shared = {"cache": tmp_path, "epochs": 2, "batch_size": 2, "learning_rate": 5e-3}
     run = fine_tune(*arguments, **shared)
-    weights = run.model(2).network.state_dict()
+    before = contents(run.folder)
     for file in (finetuning.errors_file(run.folder, 2), finetuning.weights_file(run.folder, 2)):
         file.unlink()
-    (run.folder / "mace-torch").mkdir()  # what an interrupted run leaves
-    again = fine_tune(*arguments, **shared).model(2).network.state_dict()
-    for key, value in weights.items():
-        assert torch.allclose(value, again[key], rtol=0, atol=1e-6), key
+    fine_tune(*arguments, **shared)
+    assert contents(run.folder) == before
 
 
 def test_alignment_takes_off_the_mean_error(parts, pretrained):
@@ -298,3 +296,107 @@ def test_element_energies_solve_a_linear_world(crystals):
     found = element_energies(world, energies)
     assert [found[a.numbers].sum() for a in world] == pytest.approx(energies)
     assert composition_baseline(world, world)["energy_mae_meV_per_atom"] < 1e-6
+
+
+@pytest.fixture
+def copied(runs, tmp_path, parts, pretrained):
+    """A copy of a finished run of CHGNet, and a call that repeats it there."""
+    folder = tmp_path / runs["full fine-tuning"].folder.name
+    shutil.copytree(runs["full fine-tuning"].folder, folder)
+    arguments = (pretrained, *parts, "full fine-tuning")
+    return folder, lambda: fine_tune(*arguments, cache=tmp_path, **SHORT)
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def flipped(file):
+    """Change a bit in the middle of a file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def other_errors(folder):
+    file = finetuning.errors_file(folder, 2)
+    found = json.loads(file.read_text())
+    found["errors"][0]["energy"] /= 2
+    file.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flipped(finetuning.weights_file(folder, 2)),
+        lambda folder: finetuning.weights_file(folder, 2).unlink(),
+        lambda folder: shutil.copy(
+            finetuning.weights_file(folder, 1), finetuning.weights_file(folder, 2)
+        ),
+        lambda folder: finetuning.errors_file(folder, 2).write_text("{"),
+        lambda folder: finetuning.errors_file(folder, 2).write_text('[{"energy": 1}]'),
+        lambda folder: finetuning.errors_file(folder, 2).write_bytes(b"\xff"),
+        other_errors,
+    ],
+)
+def test_a_damaged_epoch_is_named_and_trained_again(copied, monkeypatch, pretrained, damage):
+    folder, repeat = copied
+    damage(folder)
+    seen = []
+    monkeypatch.setattr(
+        type(pretrained), "train_on", lambda self, course: seen.append(course.first) or ()
+    )
+    with pytest.warns(UserWarning, match=r"errors-002\.json: epoch 2 is damaged or of another"):
+        repeat()
+    # the moments of Adam are those of the last epoch alone
+    assert seen == [0]
+    assert [finetuning.errors_file(folder, e).exists() for e in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_the_epochs_of_another_run_are_not_used(runs, copied, monkeypatch, pretrained):
+    folder, repeat = copied
+    for file in runs["bespoke"].folder.iterdir():  # planted: whole and consistent, but not this run
+        shutil.copy(file, folder)
+    monkeypatch.setattr(type(pretrained), "train_on", lambda self, course: ())
+    with pytest.warns(UserWarning, match=r"errors-000\.json: epoch 0 is damaged or of another run"):
+        repeat()
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert recipe["protocol"] == "full fine-tuning"
+
+
+def test_a_damaged_run_ends_as_it_was(runs, copied):
+    folder, repeat = copied
+    flipped(finetuning.weights_file(folder, 3))
+    (folder / "optimizer-002.safetensors").write_bytes(b"planted")
+    with pytest.warns(UserWarning, match="epoch 3 is damaged"):
+        repeat()
+    assert contents(folder) == contents(runs["full fine-tuning"].folder)
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    repeat()
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+
+
+def test_a_cache_that_cannot_be_written_is_named(parts, pretrained, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written to"):
+        fine_tune(pretrained, *parts, "bespoke", cache=tmp_path / "file", **SHORT)
+
+
+def test_changed_data_are_another_run(copied, parts, monkeypatch, pretrained):
+    folder, _ = copied
+    training = [a.copy() for a in parts[0]]
+    for atoms, old in zip(training, parts[0], strict=True):
+        results = old.calc.results | {"energy": old.get_potential_energy() + 1e-6}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    seen = []
+    monkeypatch.setattr(type(pretrained), "train_on", lambda self, course: seen.append(1) or ())
+    run = fine_tune(
+        pretrained, training, parts[1], "full fine-tuning", cache=folder.parent, **SHORT
+    )
+    assert seen
+    assert run.folder != folder

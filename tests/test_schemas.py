@@ -123,7 +123,7 @@ BAD = {
     "extends upwards": (changed(extends="../recipe.json"), "extends should match"),
     "extends anything": (changed(extends="/etc/passwd"), "extends should match"),
     "extends null": (changed(extends=None), "extends should be a valid string"),
-    "extends a bad one": (changed(extends="bad.json"), "bad.json: .*mace.r_max should be .*, not -1"),
+    "extends a bad one": (changed(extends="bad.json"), "bad.json: .*r_max should .*, not -1"),
 }
 
 

@@ -5,15 +5,15 @@ import runpy
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.data import covalent_radii
 from ase.geometry import find_mic
 from ase.io import read, write
 from ase.neighborlist import neighbor_list
 
-from umlip_latents import list_datasets, load_structures
+from umlip_latents import list_datasets, load_structures, structures
 from umlip_latents.resources import DATA, InputError
-from umlip_latents.structures import check_structure, fingerprint
+from umlip_latents.structures import CLOSEST, NEAR, check_structure, fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,9 @@ def test_every_format_of_ase_is_read(tmp_path, suffix):
     assert loaded[0].cell.volume == pytest.approx(5.64**3)
 
 
+LATTICE = '1\npbc="T T T" Lattice="{}"\nH 0 0 0\n'
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -75,9 +78,10 @@ def test_every_format_of_ase_is_read(tmp_path, suffix):
         ("", "holds no structure|ASE cannot read"),
         ("not a structure\nat all\n", "ASE cannot read"),
         ("1\n\nH 0 0 nan\n", "structure 0: has a position"),
-        ('1\npbc="T T T" Lattice="0 0 0 0 1 0 0 0 1"\nH 0 0 0\n', "high along its periodic vector 0"),
-        ('1\npbc="T T T" Lattice="1 0 0 1 0 0 0 0 1"\nH 0 0 0\n', "high along its periodic vector 0"),
+        (LATTICE.format("0 0 0 0 1 0 0 0 1"), "high along its periodic vector 0"),
+        (LATTICE.format("1 0 0 1 0 0 0 0 1"), "high along its periodic vector 0"),
         ("1\n\nX 0 0 0\n", "unknown element"),
+        ("2\n\nH 0 0 0\nH 0 0 0.05\n", "atoms 0 and 1 are 0.05 angstrom apart"),
     ],
 )
 def test_unusable_files_are_named_with_the_reason(tmp_path, content, message):
@@ -106,9 +110,94 @@ def test_every_registered_set_says_what_it_is():
         assert "path" in entry or entry.get("url", entry.get("landing_page")).startswith("https://")
 
 
-def test_empty_structures_are_refused():
-    with pytest.raises(InputError, match="has no atoms"):
-        check_structure(Atoms(), "here")
+CUBE = np.eye(3)
+PAIR = [(0, 0, 0), (0, 0, 2)]
+DENSE = np.array(np.meshgrid(*[np.arange(0, 4, 0.2)] * 3)).T.reshape(
+    -1, 3
+)  # 125 per cubic angstrom
+
+
+@pytest.mark.parametrize(
+    ("atoms", "why"),
+    [
+        (Atoms(), "has no atoms"),
+        (Atoms("H", [(0, np.inf, 0)]), "not a finite number"),
+        (Atoms("H", cell=[np.nan, 1, 1]), "not a finite number"),
+        (Atoms([119]), "atom 0 is of unknown element, its atomic number is 119"),
+        (Atoms([1, -3], PAIR), "atom 1 is of unknown element"),
+        (Atoms("H2", PAIR, cell=[4, 4, 0], pbc=True), "along its periodic vector 2"),
+        (Atoms("H", cell=[(4, 0, 0), (8, 0, 0), (0, 0, 9)], pbc=(1, 1, 0)), "periodic vector 0"),
+        (Atoms("H", cell=[(4, 0, 0), (8, 0.4, 0), (0, 0, 9)], pbc=(1, 1, 0)), "periodic vector"),
+        (Atoms("H", cell=[3, 3, 0.49], pbc=(0, 0, 1)), "along its periodic vector 2"),
+        (Atoms("H2", [(0, 0, 0), (1e9, 0, 0)]), "extends over 1e.09 angstrom"),
+        (Atoms("H2", [(0, 0, 0), (0, 1e300, 0)]), "extends over 1e.300 angstrom"),
+        (Atoms("Cu2", [(0, 0, 0), (0, 0, 1001)], cell=[2, 2, 9], pbc=(1, 1, 0)), "1e.03 angstrom"),
+        (Atoms("H", cell=1e4 * CUBE, pbc=True), "extends over 1e.04 angstrom"),
+        (Atoms("H", cell=0.5 * CUBE, pbc=True), "about 7.24e.03 neighbours within 6 angstrom"),
+        (Atoms(["H"] * 8000, DENSE), "neighbours within 6 angstrom, more than 1500"),
+        (Atoms("HO", [(1, 1, 1)] * 2), "atoms 0 and 1 are 0 angstrom apart"),
+        (Atoms("H3", [*PAIR, (0, 0, 2.09)]), "atoms 1 and 2 are 0.09 angstrom apart"),
+        (Atoms("H2", [(0, 0, 0), (0, 0, 3.95)], cell=4 * CUBE, pbc=True), "0.05 angstrom apart"),
+        (Atoms("H2", [(0, 0, 0), (9e3, 0, 0)], cell=3 * CUBE, pbc=True), "0 angstrom apart"),
+    ],
+)
+def test_structures_that_make_no_sense_are_refused_in_a_sentence(atoms, why):
+    with pytest.raises(InputError, match=f"here: .*{why}") as caught:
+        check_structure(atoms, "here")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_close_atoms_are_found_as_a_neighbour_list_finds_them():
+    """In skewed cells of any periodicity, at distances around the least one."""
+    rng, found = np.random.default_rng(7), []
+    for _ in range(120):
+        atoms = Atoms("H6", cell=rng.normal(size=(3, 3)) * 3, pbc=rng.random(3) < 0.6)
+        atoms.positions[:] = rng.normal(size=(6, 3)) * 4
+        atoms.positions[5] = atoms.positions[4] + rng.normal(size=3) * 0.06
+        atoms.positions[5] += rng.integers(-2, 3, 3) * atoms.pbc @ atoms.cell
+        i, d = neighbor_list("id", atoms, CLOSEST)
+        try:
+            check_structure(atoms, "here")
+        except InputError as error:
+            why = str(error)
+        else:
+            why = ""
+        if "angstrom high" not in why:
+            apart = f"atoms {min(i)} and {max(i)} are {min(d):.2g} angstrom apart" if len(d) else ""
+            assert apart in why
+            assert bool(apart) == bool(why)
+            found.append(bool(apart))
+    assert 20 < sum(found) < len(found) - 20
+
+
+@pytest.mark.parametrize(
+    ("atoms", "factor"),
+    [
+        (bulk("Cu", "sc", a=0.9), 1.05),
+        (bulk("Cu", "fcc", a=1.3), 1.05),
+        (bulk("Cu", "fcc", a=3.6, cubic=True), 1.5),
+        (fcc111("Al", (3, 3, 3), vacuum=8), 1.5),
+        (bulk("Si", cubic=True).repeat(3), 2),
+    ],
+)
+def test_the_estimate_of_neighbours_is_near_their_number(monkeypatch, atoms, factor):
+    n = len(neighbor_list("i", atoms, NEAR)) / len(atoms)
+    monkeypatch.setattr(structures, "MOST", n * factor)
+    check_structure(atoms, "here")
+    monkeypatch.setattr(structures, "MOST", n / factor)
+    with pytest.raises(InputError, match="neighbours within 6 angstrom"):
+        check_structure(atoms, "here")
+
+
+def test_ordinary_structures_pass():
+    for atoms in (
+        bulk("H", "sc", a=0.9),
+        molecule("H2"),
+        fcc111("Al", (2, 2, 2), vacuum=8),
+        Atoms("C", cell=[(0, 0, 1.4), (0, 0, 0), (0, 0, 0)], pbc=(1, 0, 0)),
+        Atoms("H2", [(0, 0, 0), (0, 0, 999)]),
+    ):
+        check_structure(atoms, "here")
 
 
 def test_fingerprint_sees_geometry_and_nothing_else():

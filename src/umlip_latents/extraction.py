@@ -292,8 +292,9 @@ def extract_block(
     arrays = {name: np.empty((len(owner), d), np.float32) for name, d in model.widths.items()}
     for batch in packed({i: model.size(g) for i, g in graphs.items()}, BATCH_SIZE):
         layers = forward(model, [graphs[i] for i in sorted(batch)])
-        for name, array in arrays.items():
-            array[np.isin(owner, batch)] = layers[name]
+        with np.errstate(over="ignore"):  # infinite in single precision: refused below
+            for name, array in arrays.items():
+                array[np.isin(owner, batch)] = layers[name]
         watch(len(batch))
     finite = [np.isfinite(array).all(axis=1) for array in arrays.values()]
     bad = np.unique(owner[~np.logical_and.reduce(finite)])

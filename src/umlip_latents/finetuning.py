@@ -130,7 +130,8 @@ def fine_tune(
         (MACE): every weight trained, a second readout for `replay`.
     cache
         Folder for all runs. Each has one of its own, named after protocol, starting weights, data
-        and hyperparameters.
+        and hyperparameters. An epoch in it that is damaged, or of another run, is named in a
+        warning and not used.
     epochs, learning_rate, batch_size, seed
         The usual; the seed also draws the fresh weights.
     replay
@@ -139,8 +140,8 @@ def fine_tune(
     Raises
     ------
     InputError
-        Another family, an unknown protocol, no epochs, structures without labels, or replay
-        without a MACE.
+        Another family, an unknown protocol, no epochs, structures without labels, replay without
+        a MACE, or a cache that cannot be written to.
 
     Examples
     --------

@@ -29,7 +29,8 @@ class FeatureStore:
     """A folder of finished blocks, each written under a temporary name and then renamed.
 
     Every array of a block is sealed: a SHA-256 over its values, its place, what was left out, and
-    the provenance. What was changed, moved or lost since is not read.
+    the provenance. What was changed, moved or lost since is not read. Seals are no signatures:
+    who knows this code can make others.
 
     Parameters
     ----------
@@ -108,25 +109,27 @@ class FeatureStore:
             group = zarr.open_group(block, mode="r", zarr_format=3)
             seals, dropped = group.attrs["seals"], group.attrs["dropped"]
             stored = sorted(seals)
-            lacking = sorted({*names}.difference(stored))
             arrays = {name: group[name] for name in names if name in seals}
             for name, array in arrays.items():
                 if not seals[name].startswith(kind(array)):  # before there is memory taken for it
                     raise ValueError(f"{name} has another shape")
                 arrays[name] = array[:]
-                if self._seal(number, name, arrays[name], dropped) != seals[name]:
+                if self._seal(number, name, arrays[name], [stored, dropped]) != seals[name]:
                     raise ValueError(f"{name} has other values")
+            if not arrays:
+                raise ValueError(f"{', '.join(names)} cannot be found")
         except Exception as error:  # whatever Zarr and its codecs raise
             why = shorten(str(error), 100) or type(error).__name__
             raise Damaged(f"{block}: is not as it was written ({why}).") from None
-        if lacking:
+        if lacking := sorted({*names} - {*stored}):
             words = f"holds {', '.join(stored)}, but no {', '.join(lacking)}"
             raise InputError(f"{self.path}: {words}.")
         return arrays, dropped
 
     def write(self, number: int, arrays: dict[str, np.ndarray], dropped: dict[str, str]) -> None:
         """Store a block."""
-        seals = {name: self._seal(number, name, array, dropped) for name, array in arrays.items()}
+        about = [sorted(arrays), dropped]
+        seals = {name: self._seal(number, name, array, about) for name, array in arrays.items()}
         self._put(self._block(number).name, arrays, {"dropped": dropped, "seals": seals})
 
     def sound(
@@ -146,9 +149,9 @@ class FeatureStore:
             with self._told():
                 shutil.rmtree(self._block(number))
 
-    def _seal(self, number: int, name: str, array: np.ndarray, dropped: Mapping[str, str]) -> str:
-        """Type, shape and SHA-256 of an array in its place."""
-        place = [self.provenance, number, name, dropped, kind(array)]
+    def _seal(self, number: int, name: str, array: np.ndarray, block: list) -> str:
+        """Type, shape and SHA-256 of an array among the names and the refusals of its block."""
+        place = [self.provenance, number, name, *block, kind(array)]
         digest = hashlib.sha256(json.dumps(place, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
         return kind(array) + digest.hexdigest()

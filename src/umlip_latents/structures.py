@@ -16,7 +16,7 @@ from .resources import DATA, InputError, fetch, registry, unknown, verified
 CLOSEST = 0.1  # distance of two atoms
 THINNEST = 0.5  # height of a cell along a periodic direction
 LONGEST = 1000.0  # cell vector, or extent where nothing is periodic
-NEAR, MOST = 6.0, 5000  # so many neighbours on average within such a distance
+NEAR, MOST = 6.0, 1500  # so many neighbours on average within such a distance
 
 
 def list_datasets() -> dict[str, dict]:
@@ -105,7 +105,7 @@ def check_structure(atoms: Atoms, where: str) -> None:
     """Raise `InputError` unless `atoms` makes physical sense and its neighbours can be listed.
 
     Refused are positions and cells that are not finite, unknown elements, a cell thinner than 0.5
-    angstrom along a periodic direction, anything longer than 1000 angstrom, more than 5000
+    angstrom along a periodic direction, anything longer than 1000 angstrom, more than 1500
     neighbours within 6 angstrom of an atom on average, estimated before any is listed, and two
     atoms, periodic images among them, less than 0.1 angstrom apart.
     """
