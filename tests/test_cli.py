@@ -2,8 +2,11 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
+import time
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ import pytest
 from ase.io import write
 from skmatter.metrics import global_reconstruction_error as skmatter_gfre
 
+import umlip_latents
 from umlip_latents import (
     Features,
     compare,
@@ -221,6 +225,70 @@ def test_compare_extracts_models_and_draws_the_heat_map(files, capsys, tmp_path)
 def test_misuse_exits_with_status_2(capsys, command, message):
     assert main(command) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", ["--help", "--version", "compare --help", "models", "datasets"])
+def test_what_only_lists_imports_nothing_heavy(typed):
+    code = (
+        "import sys; from umlip_latents.cli import main; status = main(sys.argv[1:])\n"
+        "heavy = {'torch', 'sklearn', 'pandas', 'ase', 'numpy', 'scipy', 'matplotlib', 'zarr'}\n"
+        "sys.exit(status or ' '.join(heavy & {*sys.modules}) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *typed.split()], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout
+
+
+def test_help_comes_at_once():
+    def fastest(*command):
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert fastest("-m", "umlip_latents.cli", "--help") < 20 * fastest("-c", "pass")
+
+
+def test_every_name_of_the_package_is_there():
+    assert {*umlip_latents.__all__} < {*dir(umlip_latents)}
+    for name in umlip_latents.__all__:
+        assert getattr(umlip_latents, name).__module__.startswith("umlip_latents")
+    assert umlip_latents.__version__ == version("umlip-latents")
+    with pytest.raises(AttributeError, match="no attribute 'comparre'"):
+        _ = umlip_latents.comparre
+    with pytest.raises(ImportError):
+        exec("from umlip_latents import comparre")
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert version("umlip-latents") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.5, 1.5])
+def test_an_interrupt_is_one_line_at_any_moment(tmp_path, seconds):
+    code = "import sys; from umlip_latents.__main__ import main; print('here', flush=True)\n"
+    code += "sys.exit(main())"  # as the installed command does, once Python has started
+    command = [sys.executable, "-c", code, "extract", "--model", "mini-mace-mptrj"]
+    command += ["--structures", "embedded", "--output", str(tmp_path / "o.npz")]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stdout.readline() == "here\n"
+    time.sleep(0.01 + seconds)
+    run.send_signal(signal.SIGINT)
+    shown = run.communicate(timeout=60)[1]
+    assert run.returncode == 130
+    assert "Traceback" not in shown
+    assert shown.splitlines()[-1] == "umlip-latents: interrupted."
+    assert not (tmp_path / "o.npz").exists()
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "umlip_latents.cli", "models", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        run.stdout.close()
+        assert b"Traceback" not in run.stderr.read()
 
 
 def test_the_status_reaches_the_shell():

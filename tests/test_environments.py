@@ -91,6 +91,23 @@ def test_a_half_made_environment_is_repaired(tiny):
     assert list_environments() == {"tiny": "ready"}
 
 
+def test_a_link_in_the_cache_is_not_followed_out_of_it(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder, others = environment_folder("tiny"), tmp_path / "others"
+    others.mkdir()
+    (others / READY).write_text("mine")
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(others)
+    assert list_environments() == {"tiny": "half-made"}
+    make_environment("tiny")
+    assert not folder.is_symlink()
+    remove_environment("tiny")
+    folder.symlink_to(others)
+    remove_environment("tiny")
+    assert list_environments() == {"tiny": "not made"}
+    assert [path.read_text() for path in others.iterdir()] == ["mine"]
+
+
 def test_two_makers_make_it_once(tiny, monkeypatch):
     install, calls = environments.install, []
     monkeypatch.setattr(environments, "install", lambda *a: (calls.append(a), install(*a)))

@@ -40,14 +40,14 @@ cli.command_class = Command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the status: 0, 1 for bad input, 2 for misuse, 130 for Ctrl-C."""
+    """Run one command; returns the exit status: 0, 1 for bad input, 2 for misuse."""
     try:
         return cli.main(argv, "umlip-latents", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return told("interrupted.", 130)
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except InputError as error:
         return told(str(error), 1)
     except OSError as error:
@@ -298,13 +298,13 @@ def without_nan(table: pd.DataFrame) -> pd.DataFrame:
 @click.option("--remove", metavar="NAME", help="Delete it.")
 def environments(make: str | None, remove: str | None) -> tuple[Any, str]:
     """Pythons of clashing model families."""
-    if make and remove:
+    if None not in (make, remove):
         raise click.UsageError("--make and --remove exclude each other.")
     from . import environments as pythons
 
-    if make:
+    if make is not None:
         pythons.make_environment(make)
-    if remove:
+    if remove is not None:
         pythons.remove_environment(remove)
     states = pythons.list_environments()
     lines = [f"{name:12} {s:10} {pythons.environment_folder(name)}" for name, s in states.items()]
@@ -349,13 +349,13 @@ def book(
     """Execute the notebooks and build the book."""
     from . import book
 
-    if settings and not only:
+    if settings and only is None:
         raise click.UsageError("-p needs --only, the notebook whose parameters these are.")
-    output = (output or Path("_build", "own" if only else "")).resolve()
-    if only:
-        page = book.build_chapter(only, profile, settings, output)
-    else:
+    output = (output or Path("_build", "" if only is None else "own")).resolve()
+    if only is None:
         page = book.build(profile, output)
+    else:
+        page = book.build_chapter(only, profile, settings, output)
     click.echo(page)
     if serve:
         book.serve(page, output / "html")

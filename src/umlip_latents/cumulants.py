@@ -50,7 +50,7 @@ def cumulant_features(features: np.ndarray, n_atoms: np.ndarray, order: int) -> 
     [[2.0, 1.0], [5.0, 0.0]]
     """
     n_atoms = np.asarray(n_atoms)
-    if not 1 <= order <= MAX_ORDER:
+    if order not in range(1, MAX_ORDER + 1):
         raise InputError(f"order {order}: cumulants go from 1 to {MAX_ORDER}.")
     if np.ndim(features) != 2 or n_atoms.ndim != 1:
         raise InputError("features must be (n_atoms, d) and n_atoms (n_structures,).")

@@ -19,10 +19,10 @@ from ase import Atoms
 
 from .models.base import Course, LatentModel, TrainableModel, Unsupported, weights_file
 from .models.catalog import load_model
-from .resources import InputError, sha256, written_whole
+from .resources import InputError, made, sha256, unknown, written_whole
 from .splits import split_by_origin
 from .structures import composition, labels_fingerprint, load_structures
-from .training import make_writable, prediction_errors
+from .training import prediction_errors
 
 PROTOCOLS = (
     "full fine-tuning",
@@ -155,7 +155,7 @@ def fine_tune(
     """
     check_trainable(pretrained)
     if protocol not in (*PROTOCOLS, REPLAY):
-        raise InputError(f"{protocol}: no such protocol, only {', '.join((*PROTOCOLS, REPLAY))}.")
+        raise unknown(protocol, "protocol", (*PROTOCOLS, REPLAY))
     if epochs < 1 or not len(training) or not len(test):
         raise InputError("Fine-tuning needs an epoch, a training and a test structure at least.")
     if (protocol == REPLAY) != bool(len(replay)) or (len(replay) and not pretrained.replays):
@@ -176,8 +176,7 @@ def fine_tune(
     run = FineTuning(protocol, epochs, starting_model(pretrained, protocol, seed), folder)
     first = next((epoch for epoch in range(epochs + 1) if not run.holds(epoch)), None)
     if first is not None:
-        make_writable(folder)
-        with written_whole(folder / "recipe.json") as temporary:
+        with written_whole(made(folder) / "recipe.json") as temporary:
             temporary.write_text(text + "\n")
         if (file := errors_file(folder, first)).is_file():
             words = "is damaged or of another run; what follows is trained again"

@@ -110,7 +110,7 @@ def temporary_beside(path: Path) -> Path:
     InputError
         Nothing can be written there, or there is a folder, a link or a device.
     """
-    if path.is_symlink() or (os.path.lexists(path) and not path.is_file()):
+    if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
         raise InputError(f"{path}: is a folder, a link or a device, no file to write.")
     if not os.path.isdir(path.parent):
         raise InputError(f"{path}: there is no folder {path.parent}.")

@@ -6,7 +6,6 @@ from difflib import get_close_matches
 from reprlib import repr as shortened
 from typing import Annotated, Any, Literal
 
-from ase.data import chemical_symbols
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, create_model
 
 
@@ -62,6 +61,8 @@ def require(holds: bool, why: str) -> None:
 
 def element(symbol: str) -> str:
     """A chemical symbol, or `ValueError`."""
+    from ase.data import chemical_symbols  # a slow import
+
     require(symbol in chemical_symbols[1:], "should be the symbol of an element")
     return symbol
 

@@ -7,7 +7,7 @@ import numpy as np
 from ase import Atoms
 from ase.symbols import Symbols
 
-from .resources import InputError
+from .resources import InputError, at_least
 
 WAYS = ("atom", "structure", "system")
 
@@ -84,6 +84,7 @@ def split_atoms(
         raise InputError(f"{by}: a split goes by atom or by structure.")
     if not 0 < n_test < total - 1:
         raise InputError(f"n_test {n_test}: must lie between 1 and {total - 2} for {total} atoms.")
+    at_least(0, seed=seed)
     rng = np.random.default_rng(seed)
     if by == "atom":
         order = rng.permutation(total)

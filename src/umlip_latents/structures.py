@@ -1,6 +1,8 @@
 """Structures: named data sets or any file that ASE reads, as plain lists of `ase.Atoms`."""
 
 import hashlib
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +60,7 @@ def load_structures(source: str | Path) -> list[Atoms]:
     known, path = list_datasets(), Path(source)
     entry = known.get(str(source))
     if entry is None:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise unknown(str(source), "file or data set", known)
     elif "path" in entry:
         path = verified(DATA / entry["path"], entry["sha256"])
@@ -67,6 +69,8 @@ def load_structures(source: str | Path) -> list[Atoms]:
             words = f"download it from {entry['landing_page']} and pass the file's path"
             raise InputError(f"{source}: no verified SHA-256 is registered; {words}.")
         path = fetch(entry["file"], entry["url"], entry["sha256"])
+    if path.suffix.endswith("xyz") and re.search(rb"^\s*\d{9,}\s*$", path.read_bytes(), re.M):
+        raise InputError(f"{path}: says that it holds more atoms than any file does.")
     try:
         structures = read(path, index=":")
     except Exception as error:  # ASE raises whatever its many parsers raise

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ase import Atoms
 
 from .models import mace
 from .models.base import TrainableModel
-from .resources import InputError, sha256, verified
+from .resources import InputError, made, sha256, temporary_beside, verified
 from .schemas import Recipe, fault
 from .splits import split_structures
 from .structures import composition, labels_fingerprint, list_datasets, load_structures
@@ -170,7 +170,7 @@ def train_recipe(recipe_file: str | Path, output: str | Path) -> dict:
     recipe, output = read_recipe(recipe_file), Path(output)
     if output.suffix != ".safetensors":
         raise InputError(f"{output}: the file to write has to end in .safetensors.")
-    make_writable(output.parent)
+    temporary_beside(made(output.parent) / output.name).unlink()
     parts = recipe_parts(recipe)
     for name, part in parts.items():
         labels_fingerprint(part, f"{recipe['name']}: {name}")
@@ -208,15 +208,6 @@ def train_recipe(recipe_file: str | Path, output: str | Path) -> dict:
     return finished(output, recipe, data)
 
 
-def make_writable(folder: Path) -> None:
-    """Make a folder, or raise `InputError` where nothing can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written to ({error.strerror}).") from None
-
-
 def data_sha256(names: Sequence[str]) -> dict[str, str]:
     """SHA-256 of data sets by name or path, no two of which may be the same."""
     known = list_datasets()
@@ -236,13 +227,13 @@ def finished(output: Path, recipe: dict, data: dict[str, str]) -> dict | None:
     InputError
         Another training's files, or weights that are not those of the card.
     """
-    file, made = output.with_suffix(".json"), None
+    file, known = output.with_suffix(".json"), None
     if not (output.exists() or file.exists()):
         return None
     with suppress(OSError, ValueError, TypeError, KeyError):  # whatever else is there
         card = json.loads(file.read_text(encoding="utf-8"))
-        made, digest = (card["recipe"], card["data_sha256"]), str(card["sha256"])
-    if made != (recipe, data):
+        known, digest = (card["recipe"], card["data_sha256"]), str(card["sha256"])
+    if known != (recipe, data):
         raise InputError(
             f"{output}: this file or {file.name} is there already, and not from the recipe "
             f"{recipe['name']} with the same data; delete both or write elsewhere."

@@ -106,7 +106,7 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
         return from_catalogue(name, entry, trust)
     own = re.fullmatch(r"(.+\.py):(\w+)", name)
     path = Path(own[1] if own else name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         near = get_close_matches(name, list_models(), 3) or ["`umlip-latents models` lists them"]
         raise InputError(f"{path}: no such file, and no model of that name ({', '.join(near)}).")
     try:
