@@ -62,6 +62,8 @@ class Scenario(NamedTuple):
         The command, given the folder.
     timed
         How often it is killed at a random moment.
+    most
+        At how many file events it is killed at most, drawn at random.
     state
         What is in a folder that must be there again, by name.
     imports
@@ -72,6 +74,7 @@ class Scenario(NamedTuple):
     timed: int
     state: Callable[[Path], State]
     imports: tuple[str, ...] = ()
+    most: int = sys.maxsize
 
 
 class Kill:
@@ -196,6 +199,11 @@ def digest(path: Path) -> str:
 def names(folder: Path) -> State:
     """The files alone, where their content tells when it was written."""
     return {name: "" for name in contents(folder) if not name.endswith((".pyc", ".log", ".lock"))}
+
+
+def pages(folder: Path) -> State:
+    """The pages of a book."""
+    return {path.name: "" for path in (folder / "html").rglob("*.html")}
 
 
 class Trials:
@@ -499,6 +507,13 @@ def scenarios(inputs: Path) -> dict[str, Scenario]:
             training,
         ),
         "environment": Scenario(partial(make_tiny_environment, requirements), 10, names),
+        # a page takes half a minute
+        "book": Scenario(
+            lambda out: command("book", "--profile=quick", "--only=00", f"--output={out}"),
+            *(4, pages),
+            ("umlip_latents.book",),
+            most=5,
+        ),
     }
 
 
@@ -510,10 +525,10 @@ def try_out(name: str, scenario: Scenario, root: Path, sample: bool) -> bool:
     rng = random.Random(0)
     trials = Trials(name, scenario, root)
     trials.unbroken()
-    numbers = range(1, trials.events + 1)
-    trials.kill_at_events(rng.sample(numbers, min(6, trials.events)) if sample else numbers)
+    most = min(6 if sample else scenario.most, trials.events)
+    trials.kill_at_events(rng.sample(range(1, trials.events + 1), most))
     trials.kill_at_moments(3 if sample else scenario.timed, rng)
-    if name != "environment":
+    if name not in ("environment", "book"):
         largest = max(p.stat().st_size for p in trials.folder.rglob("*") if p.is_file())
         trials.no_room(
             [0, largest // 2] if sample else [0, 1, 100, 1000, largest // 2, largest - 1]

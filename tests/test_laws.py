@@ -211,7 +211,10 @@ def test_a_split_keeps_labels_together_and_loses_no_atom(n_atoms, data, seed):
         label = np.repeat(np.arange(len(n_atoms)) if groups is None else groups, n_atoms)
         assert not {*label[train]} & {*label[test]}
         # an atom in neither part is of a group that is held out
-        assert not {*label[sorted(every - {*train} - {*test})]} & {*label[train]}
+        dropped = sorted(every - {*train} - {*test})
+        assert not {*label[dropped]} & {*label[train]}
+        # no group more than is needed
+        assert len(dropped) < np.unique(label, return_counts=True)[1].max()
 
 
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=40).map(np.array))
@@ -240,6 +243,12 @@ def test_parts_are_disjoint_and_the_rest_has_every_element(elements, data):
     assert sorted(np.concatenate(parts)) == list(range(len(structures)))
     assert all(len(part) <= size for part, size in zip(parts, sizes, strict=False))
     assert {s for i in parts[-1] for s in elements[i]} == set().union(*elements)
+    if len(set(map(frozenset, elements))) == 1:  # any one of them may stay behind
+        left, wanted = len(structures) - 1, []
+        for size in sizes:
+            wanted.append(min(size, left))
+            left -= wanted[-1]
+        assert [len(part) for part in parts[:-1]] == wanted
     again = split_structures(structures, sizes, seed)
     assert all(map(np.array_equal, parts, again))
 
