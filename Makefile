@@ -4,13 +4,25 @@ PROFILE ?= default
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: book test test-zoo bench lint clean lock audit
+.PHONY: book test test-deep test-zoo bench lint clean lock
 
 book: $(VENV)/.installed
 	$(BIN)/umlip-latents book --profile $(PROFILE)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(TESTS)
+
+# what the tests are worth: properties on new examples, every line and branch of `src` (with the
+# families that can be run here), small changes that they should notice, and every fault
+ZOO := sevennet soap matgl nequix
+COVER := PYTEST_ADDOPTS="--cov=umlip_latents --cov-branch --cov-append --cov-report="
+test-deep: $(VENV)/.installed
+	rm -f .coverage
+	HYPOTHESIS_PROFILE=deep $(COVER) $(BIN)/python -m pytest --ignore tests/notebooks --ignore tests/book
+	$(COVER) $(BIN)/python tests/zoo.py $(ZOO)
+	$(BIN)/python -m coverage report --skip-covered
+	$(BIN)/python tests/mutation.py
+	$(BIN)/python tests/faults.py
 
 # every model family in its own environment, which is made first
 test-zoo: $(VENV)/.installed

@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from hypothesis import HealthCheck, Phase, settings
 
 from umlip_latents import list_models, load_model
 from umlip_latents.environments import CURRENT
+
+# the same few examples everywhere, or, for `make test-deep`, new ones each time
+COMMON = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+SEARCH = (Phase.explicit, Phase.generate)  # no shrinking
+settings.register_profile("quick", max_examples=12, derandomize=True, phases=SEARCH, **COMMON)
+settings.register_profile("deep", max_examples=200, print_blob=True, **COMMON)
+settings.load_profile(os.getenv("HYPOTHESIS_PROFILE", "quick"))
 
 # the networks that this Python, that of an environment or not, can run as it is; one of those
 # that differ in their training alone stands for all of them

@@ -105,6 +105,8 @@ def test_a_repeated_structure_has_the_same_cumulants():
         ((4, 2), [3], 2, "add up to the 4"),
         ((4, 2), [4, 0], 2, "must be positive"),
         ((4,), [4], 2, "must be"),
+        ((4, 2), 4, 2, "must be"),
+        ((4, 2), [[4]], 2, "must be"),
     ],
 )
 def test_bad_input_is_refused(shape, n_atoms, order, message):

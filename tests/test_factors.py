@@ -65,6 +65,26 @@ def test_a_mean_far_above_the_spread_costs_no_digits():
     assert found == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("mean", "spread", "varies"),
+    [
+        (0, 1e-11, True),
+        (0, 1e-13, False),
+        (1e8, 1e-3, True),
+        (1e8, 1e-5, False),
+        (-1e8, 1e-5, False),
+    ],
+)
+def test_a_spread_within_the_rounding_of_the_mean_is_none(mean, spread, varies):
+    x = mean + spread * np.where(np.arange(12) % 2, 1.0, -1.0)[:, None]
+    split = np.arange(8), np.arange(8, 12)
+    if varies:
+        assert streaming_gfre([{"x": x}], *split).loc["x", "x"] < 1e-6
+    else:
+        with pytest.raises(InputError, match="x: features do not vary over the training atoms"):
+            streaming_gfre([{"x": x}], *split)
+
+
 def test_directions_of_relative_size_1e_9_are_kept():
     rng = np.random.default_rng(9)
     hidden = rng.normal(size=(400, 2))
