@@ -68,10 +68,5 @@ lock:
 	    --python-version 3.11 --no-annotate --no-header --generate-hashes; } > $$file.new && \
 	  mv $$file.new $$file || exit 1; done
 
-# known weaknesses of the pinned packages; asks a service on the web, and says so where it cannot
-audit: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet pip-audit
-	$(BIN)/pip-audit --disable-pip --no-deps --requirement requirements.lock
-
 clean:
 	rm -rf _build .pytest_cache .ruff_cache
