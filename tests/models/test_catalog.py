@@ -178,7 +178,14 @@ def test_weights_that_are_not_finite_are_refused_by_name(models, name, value):
     with torch.no_grad():
         tensor.view(-1)[0] = value
     with pytest.raises(InputError, match=f"odd: its weights {weight} are not all finite"):
-        type(models[name])(network, "odd", **({"head": "Default"} if "mace" in name else {}))
+        type(models[name])(network, "odd")
+
+
+def test_constants_that_are_not_numbers_are_refused_by_name(models):
+    network = copy.deepcopy(models["mini-mace-mptrj"].network)
+    network.atomic_energies_fn.atomic_energies[..., 0] = np.nan
+    with pytest.raises(InputError, match=r"odd: its weights atomic_energies_fn\.atomic_energies"):
+        MaceModel(network, "odd")
 
 
 def test_hyperparameters_are_part_of_what_a_model_is(tmp_path, models):

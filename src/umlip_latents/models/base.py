@@ -162,11 +162,12 @@ class Adapter:
         self.network = network.eval()
         self.dtype = next(network.parameters()).dtype
         self.elements = np.asarray(elements)
-        for weight, tensor in network.named_parameters():
-            if not tensor.isfinite().all():
-                raise InputError(f"{name}: its weights {weight} are not all finite numbers.")
-        weights = ((key, w.cpu().numpy()) for key, w in sorted(network.state_dict().items()))
-        self.fingerprint = identity(about, weights)
+        weights = sorted(network.state_dict().items())
+        trained = {key for key, _ in network.named_parameters()}
+        for key, w in weights:  # a constant may well be infinite, such as a mask
+            if not (w.isfinite() if key in trained else ~w.isnan()).all():
+                raise InputError(f"{name}: its weights {key} are not all finite numbers.")
+        self.fingerprint = identity(about, ((key, w.cpu().numpy()) for key, w in weights))
 
     @cached_property
     def widths(self) -> dict[str, int]:

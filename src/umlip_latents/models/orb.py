@@ -9,7 +9,6 @@ its features are not invariant by construction.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -34,7 +33,8 @@ class OrbModel(Adapter):
 
     def __init__(self, network: torch.nn.Module, name: str) -> None:
         # the embedding has rows for all elements, trained or not
-        super().__init__(network, name, MATERIALS_ELEMENTS, asdict(network.system_config))
+        about = {"system": repr(network.system_config)}  # cutoff and number of neighbours
+        super().__init__(network, name, MATERIALS_ELEMENTS, about)
         readout = network.heads["energy"].mlp
         linear = [i for i, m in enumerate(readout) if isinstance(m, torch.nn.Linear)]
         self.hidden = readout[: linear[-1]]
