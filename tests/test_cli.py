@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -273,7 +274,14 @@ def test_an_interrupt_is_one_line_at_any_moment(tmp_path, seconds):
     code += "sys.exit(main())"  # as the installed command does, once Python has started
     command = [sys.executable, "-c", code, "extract", "--model", "mini-mace-mptrj"]
     command += ["--structures", "embedded", "--output", str(tmp_path / "o.npz")]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell lets what it runs in the background, as these tests may be, ignore Ctrl-C
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     assert run.stdout.readline() == "here\n"
     time.sleep(0.01 + seconds)
     run.send_signal(signal.SIGINT)

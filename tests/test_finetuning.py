@@ -383,7 +383,7 @@ def test_a_damaged_run_ends_as_it_was(runs, copied):
 
 def test_a_cache_that_cannot_be_written_is_named(parts, pretrained, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be written to"):
+    with pytest.raises(InputError, match="the folder cannot be made"):
         fine_tune(pretrained, *parts, "bespoke", cache=tmp_path / "file", **SHORT)
 
 
