@@ -15,12 +15,13 @@ test: $(VENV)/.installed
 # what the tests are worth: properties on new examples, every line and branch of `src` (with the
 # families that can be run here), small changes that they should notice, and every fault
 ZOO := sevennet soap matgl nequix
-COVER := PYTEST_ADDOPTS="--cov=umlip_latents --cov-branch --cov-append --cov-report="
+COVER := $(BIN)/python -m coverage
 test-deep: $(VENV)/.installed
-	rm -f .coverage
-	HYPOTHESIS_PROFILE=deep $(COVER) $(BIN)/python -m pytest --ignore tests/notebooks --ignore tests/book
-	$(COVER) $(BIN)/python tests/zoo.py $(ZOO)
-	$(BIN)/python -m coverage report --skip-covered
+	$(COVER) erase --rcfile tests/coverage.ini
+	HYPOTHESIS_PROFILE=deep $(COVER) run --rcfile tests/coverage.ini -m pytest
+	$(COVER) run --rcfile tests/coverage.ini tests/zoo.py $(ZOO)
+	$(COVER) combine --rcfile tests/coverage.ini --quiet
+	$(COVER) report --rcfile tests/coverage.ini
 	$(BIN)/python tests/mutation.py
 	$(BIN)/python tests/faults.py
 

@@ -35,18 +35,22 @@ SECONDS = 60  # of a processor, for the tests of one change
 LIBRARIES = ("numpy", "pandas", "torch", "scipy.stats", "sklearn.kernel_approximation", "zarr",
              "sklearn.model_selection", "skmatter.metrics", "ase.io", "ase.build", "tqdm", "yaml",
              "hypothesis.extra.numpy", "pooch", "pydantic", "filelock", "dask")  # fmt: skip
+SLOW = "not lfre_is_that and not own_number and not other_cutoffs and not bent"
 # the tests of a module, and which of them
 TESTS = {
     "cumulants": (["test_cumulants.py", "test_laws.py"], "cumulant"),
-    "regression": (["test_reconstruction.py", "test_laws.py"], "not kernel and not distortion and "
-                   "not store and not batches and not file and not split and not cumulants"),
-    "factors": (["test_factors.py", "test_reconstruction.py", "test_laws.py"],
-                "test_factors or distortion or blocks or bad or gfre"),
-    "reconstruction": (["test_reconstruction.py"], ""),
-    "splits": (["test_splits.py", "test_laws.py"], "split or parts or trajectory or groups or "
-               "systems"),
+    "splits": (["test_splits.py", "test_laws.py"], "split or parts or traj or groups or system"),
     "store": (["test_store.py", "test_laws.py"], "store"),
-}  # fmt: skip
+    "factors": (
+        ["test_factors.py", "test_reconstruction.py", "test_laws.py"],
+        f"(factors or distortion or blocks or bad or gfre) and {SLOW}",
+    ),
+    "regression": (
+        ["test_reconstruction.py", "test_laws.py"],
+        f"(reconstruction or image or errors or numbering or folds) and {SLOW}",
+    ),
+    "reconstruction": (["test_reconstruction.py"], SLOW),
+}
 
 
 class Change(NamedTuple):

@@ -211,6 +211,34 @@ def test_only_well_known_elements_are_tested_within_elements():
     assert set(numbers[of_known_elements(numbers, train, test)]) == {1, 6}
 
 
+def test_an_element_that_is_heavier_than_all_in_training_is_not_known():
+    numbers = np.array([8] * 12 + [14] * 2)
+    assert of_known_elements(numbers, np.arange(10), np.arange(10, 14)).tolist() == [10, 11]
+    assert len(of_known_elements(numbers, np.arange(9), np.arange(9, 14))) == 0
+
+
+@pytest.mark.parametrize("metric", ["gfre", "lfre"])
+def test_four_training_atoms_and_a_test_atom_are_the_least(metric):
+    x = np.random.default_rng(0).normal(size=(9, 4))
+    pair = {"x": x, "doubled": 2 * x}
+    for n_train, n_test in ((4, 1), (4, 5), (8, 1)):
+        split = np.arange(n_train), np.arange(n_train, n_train + n_test)
+        found = reconstruction_matrix(pair, *split, metric).to_numpy()
+        assert np.isfinite(found).all()
+        assert found[0, 0] == pytest.approx(found[0, 1])
+    for n_train, n_test in ((3, 1), (4, 0)):
+        split = np.arange(n_train), np.arange(n_train, n_train + n_test)
+        with pytest.raises(InputError, match=f"{n_train} training and {n_test} test atoms"):
+            reconstruction_matrix(pair, *split, metric)
+
+
+@pytest.mark.parametrize("told", [{}, {"progress": False}, {"progress": True}])
+def test_progress_is_shown_where_it_is_asked_for(told, capsys):
+    pair = {name: TABLES[name] for name in ("smooth", "wide")}
+    reconstruction_matrix(pair, TRAIN, TEST, "lfre", **told)
+    assert ("LFRE" in capsys.readouterr().err) == told.get("progress", False)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
