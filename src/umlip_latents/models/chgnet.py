@@ -15,7 +15,7 @@ import torch
 from ase import Atoms
 from ase.units import GPa
 from pymatgen.core import Lattice, Structure
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tqdm.auto import tqdm
 
 from ..resources import InputError, verified, written_whole
@@ -88,7 +88,7 @@ class ChgnetModel(Adapter):
     def save(self, path: Path) -> None:
         """Write the weights as safetensors."""
         with written_whole(path) as temporary:
-            save_file(self.network.state_dict(), temporary)
+            temporary.write_bytes(save(self.network.state_dict()))
 
     def restored(self, path: Path, name: str) -> ChgnetModel:
         """The same architecture with the weights that `save` wrote."""
@@ -163,7 +163,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
     state = optimizer.state_dict()["state"]
     moments = {f"{i}.{key}": value for i, row in state.items() for key, value in row.items()}
     with written_whole(file) as temporary:
-        save_file(moments, temporary)
+        temporary.write_bytes(save(moments))
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:

@@ -29,7 +29,7 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     from mace.tools import AtomicNumberTable, torch_geometric
     from mace.tools.scripts_utils import extract_config_mace_model
     from mace.tools.torch_tools import default_dtype
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
 # what mace-torch's trainer is told whatever the protocol
 FINE_TUNING = {
@@ -135,7 +135,7 @@ class MaceModel(Adapter):
             "widths": {layer: self.widths[layer] for layer in LAYERS},
         }
         with written_whole(path) as weights:
-            save_file(state, weights)
+            weights.write_bytes(save(state))
             card |= {"sha256": sha256(weights), "architecture": architecture(self.network)}
             with written_whole(path.with_suffix(".json")) as temporary:
                 temporary.write_text(json.dumps(card, indent=1) + "\n")
