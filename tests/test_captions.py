@@ -68,3 +68,14 @@ def test_a_figure_tells_those_who_cannot_see_it_what_is_seen(monkeypatch):
     assert 'alt="GFRE against order n. It falls for &lt;a&gt; &amp; &quot;b&quot;."' in html
     assert "<strong>It falls for &lt;a&gt; &amp; &quot;b&quot;.</strong> The dashed" in html
     assert 'src="data:image/png;base64,iVBOR' in html
+
+
+@pytest.mark.parametrize("n_refused", [1, 5, 7])
+def test_structures_that_are_left_out_are_named_up_to_five(n_refused):
+    cells = [bulk("Cu"), *(bulk("NaCl", "rocksalt", a=5.64) for _ in range(n_refused))]
+    features, _ = features_by_name(cells[:1], ["element"], progress=False)
+    features["element"].dropped = {i: f"reason {i}" for i in range(1, n_refused + 1)}
+    said = captions.about("mine.xyz", cells, features, {})
+    named = re.findall(r"(\d) \(NaCl\): reason \1", said)
+    assert named == [str(i) for i in range(1, min(n_refused, 5) + 1)]
+    assert ("and 2 more" in said) == (n_refused == 7)

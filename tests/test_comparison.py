@@ -1,5 +1,7 @@
 """The comparing call: one number for one cell, honest splits, intervals that cover."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -235,3 +237,16 @@ def test_local_maps_of_real_checkpoints_beat_their_neighbours_mean():
     ratio = found.table["error"] / found.table["neighbours"]
     assert ratio.median() < 1
     assert ratio.max() < 1.25
+
+
+def test_what_was_refused_is_counted_and_the_tables_are_shown_in_a_notebook(features):
+    some = {name: features[name] for name in ("wide", "narrow")}
+    told = {"n_test": 100, "metrics": ("gfre", "lfre")}
+    plain = compare(some, **told)
+    assert "refused" not in str(plain)
+    refusing = {**some, "narrow": replace(some["narrow"], dropped={120: "too big", 121: "too big"})}
+    assert "Structures that a model refused: 2." in str(compare(refusing, **told))
+    shown = plain._repr_html_()
+    assert shown.startswith(f"<p>{plain}</p>")
+    assert shown.count("<table") == 2
+    assert f"{plain.matrix('gfre').loc['wide', 'narrow']:.3f}"[:5] in shown

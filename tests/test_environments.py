@@ -1,7 +1,9 @@
 """Environments of clashing families, and the features that come back from one."""
 
 import json
+import os
 import subprocess
+import sys
 import threading
 import zipfile
 
@@ -210,3 +212,24 @@ def test_a_model_of_another_environment_is_named_without_making_it(tmp_path, mon
 def test_the_models_name_environments_that_exist():
     named = {entry.get("environment") for entry in list_models().values()} - {None}
     assert named == {path.stem for path in (DATA / "environments").glob("*.txt")}
+
+
+def test_a_command_ends_where_nobody_listens_any_more():
+    """An error on this side ends the process on the other."""
+    seen = []
+
+    def see(line):
+        seen.append(int(line))
+        raise KeyboardInterrupt
+
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    with pytest.raises(KeyboardInterrupt):
+        environments.failure([sys.executable, "-c", code], see)
+    with pytest.raises(ProcessLookupError):
+        os.kill(seen[0], 0)
+    assert (
+        environments.failure([sys.executable, "-c", "print('last'); exit(3)"], seen.append)
+        == "last"
+    )
+    assert environments.failure([sys.executable, "-c", "exit(3)"], seen.append) == "no word"
+    assert environments.failure([sys.executable, "-c", "print('fine')"], seen.append) == ""

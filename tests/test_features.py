@@ -153,3 +153,11 @@ def test_compressed_features_say_where_they_come_from(tmp_path):
         for name in ("model", "layer", "fingerprint", "structures"):
             assert str(found[name]) == getattr(GOOD, name)
         assert found["kept"].tolist() == GOOD.kept.tolist()
+
+
+def test_models_that_share_no_structure_are_told():
+    def of(kept):
+        return Features(np.zeros((1, 1)), np.ones(1, int), np.ones(1, int), np.array([kept]))
+
+    with pytest.raises(InputError, match="No structure is accepted by every compared model"):
+        common_structures([of(0), of(1)])

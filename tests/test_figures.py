@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from umlip_latents.figures import effect_intervals, error_heat_maps, plain_numbers
+from umlip_latents.figures import effect_intervals, error_heat_maps, lines, plain_numbers
 
 
 @pytest.mark.parametrize("high", [1.1, 1.6, 4, 20, 100, 3000])
@@ -38,3 +38,19 @@ def test_rows_of_intervals_do_not_run_into_each_other():
     points = sorted(float(y) for bars in axis.containers for y in bars.lines[0].get_ydata())
     assert min(points[6:]) - max(points[:6]) > 0.2  # the rows are 1 apart
     assert len(set(points)) == len(rows)
+
+
+def test_baselines_are_set_apart_on_both_sides():
+    names = ["a", "b", "element"]
+    matrix = pd.DataFrame(np.full((3, 3), 0.5), names, names)
+    axis = error_heat_maps({"GFRE": matrix}, n_models=2).axes[0]
+    across, down = (line.get_data() for line in axis.lines)
+    assert list(across[1]) == list(down[0]) == [2, 2]
+    assert not error_heat_maps({"GFRE": matrix}).axes[0].lines
+
+
+def test_a_line_may_be_logarithmic():
+    table = pd.DataFrame({"epoch": [1, 2, 3], "error": [1.0, 10.0, 100.0], "model": ["a"] * 3})
+    for logy, scale in ((True, "log"), (False, "linear")):
+        figure = lines(table, "epoch", "error", "model", xlabel="e", ylabel="error", logy=logy)
+        assert figure.axes[0].get_yscale() == scale

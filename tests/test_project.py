@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from umlip_latents import list_datasets, list_models
 from umlip_latents.book import (
     build_chapter,
     execute,
@@ -27,12 +28,17 @@ from umlip_latents.pages import (
     benchmark_tables,
     by_use,
     cumulant_steps,
+    datasets_table,
+    downloads,
+    findings,
     headlines,
     hero,
     markdown,
+    models_table,
     published_tables,
     square_tables,
 )
+from umlip_latents.provenance import commit
 from umlip_latents.resources import InputError
 from umlip_latents.results import save_results
 
@@ -255,3 +261,43 @@ def test_the_reference_has_a_place_for_everything_public():
     pages = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "book" / "api").glob("*.md"))
     for name, found in PUBLIC.items():
         assert f"automodule:: {found.__module__}\n   :members:" in pages, name
+
+
+def test_a_commit_is_named_and_unknown_without_git(monkeypatch):
+    assert re.fullmatch(r"[0-9a-f]{12}(-dirty)?|v.*", commit())
+    monkeypatch.setenv("PATH", "")
+    assert commit() == "unknown"
+
+
+def test_tables_can_be_downloaded_from_each_build(tmp_path):
+    for folder, tables in (("here", ("03_a-x", "03_a-y")), ("full", ("03_a-x", "04_b-z"))):
+        (tmp_path / folder).mkdir()
+        for table in tables:
+            (tmp_path / folder / f"{table}.csv").write_text("a\n1\n")
+    text = downloads({"this build": tmp_path / "here", "full scale": tmp_path / "full"})
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
+    assert "{download}`x <../here/03_a-x.csv>`, {download}`y <../here/03_a-y.csv>`" in rows["03_a"]
+    assert "{download}`x <../full/03_a-x.csv>`" in rows["03_a"]
+    assert "{download}`z <../full/04_b-z.csv>`" in rows["04_b"]
+    assert "here" not in rows["04_b"]
+
+
+def test_what_a_notebook_found_stands_under_its_link(tmp_path):
+    table = pd.DataFrame({"a": [1]})
+    finding = {"question": "Is it so?", "finding": "It is."}
+    save_results(tmp_path, "03_a", [finding], numbers=table, nothing=table[:0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["03_a-numbers.csv", "03_a.json"]
+    text = findings(tmp_path)
+    assert text.startswith("**[](../notebooks/03_a.ipynb)**")
+    assert "Is it so?" in text
+    assert "It is." in text
+
+
+def test_the_tables_of_the_catalogue_have_a_row_for_each_entry():
+    models, datasets = models_table(), datasets_table()
+    listed = {name: e for name, e in list_models().items() if e["family"] != "plug-in"}
+    assert list(models["name"]) == [f"`{name}`" for name in listed]
+    row = models.set_index("name").loc["`chgnet-0.3.0`"]
+    assert (row["parameters"], row["backbone / last layer"]) == ("412,525", "64 / 64")
+    assert list(datasets["name"]) == [f"`{name}`" for name in list_datasets()]
+    assert datasets.set_index("name").loc["`embedded`", "structures"] == "948"

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from umlip_latents import Features, compare
 from umlip_latents.properties import (
@@ -10,6 +13,7 @@ from umlip_latents.properties import (
     pcovr_map,
     pretraining_retention,
     rotated,
+    structure_property,
     varying,
 )
 from umlip_latents.resources import InputError
@@ -94,3 +98,23 @@ def test_retention_of_known_features():
     assert (found["retention"] <= found["high"]).all()
     with pytest.raises(InputError, match="two bespoke"):
         pretraining_retention(errors, ["bespoke 0"])
+
+
+def test_energies_are_told_above_what_the_elements_explain():
+    """Of cells whose energies are a sum over their atoms, but for one cell, that one stands out."""
+    each = {"Cu": -3.5, "Au": -3.0}
+    cells, extra = [], 0.2
+    for symbols in ("Cu4", "Au4", "Cu2Au2", "Cu2Au2", "Cu3Au"):
+        atoms = Atoms(symbols)
+        energy = sum(each[s] for s in atoms.symbols) + extra * len(atoms) * (len(cells) == 3)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+        cells.append(atoms)
+    found, name = structure_property(cells)
+    assert name == "energy above its elements (eV/atom)"
+    # what two cells of one composition have between them no composition explains
+    assert found[3] - found[2] == pytest.approx(extra)
+    assert np.sum(found) == pytest.approx(0, abs=1e-9)
+    without = [cells[i] for i in (0, 1, 2, 4)]
+    assert structure_property(without)[0] == pytest.approx(0, abs=1e-9)
+    cells[0].calc = None
+    assert structure_property([*cells[1:], bulk("Cu")])[1].startswith("distance")
