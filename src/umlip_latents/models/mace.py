@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -164,12 +165,10 @@ class MaceModel(Adapter):
         if len(replay):
             parts |= {"pt_train": replay, "pt_valid": replay[:batch_size]}
         with TemporaryDirectory(prefix="umlip-latents-") as scratch:
-            start = Path(scratch) / "start.model"
-            # the trainer reads nothing but pickle, and takes the energies per element from there,
-            # whatever E0s says, unless there is a second readout
-            torch.save(foundation if len(replay) else self.network, start)
+            # the trainer takes the energies per element from the start, whatever E0s says, unless
+            # there is a second readout
+            start = foundation if len(replay) else self.network
             settings = FINE_TUNING | {
-                "foundation_model": str(start),
                 "multiheads_finetuning": bool(len(replay)),
                 "E0s": str(dict(zip(self.elements.tolist(), energies, strict=True))),
                 "freeze": 0 if trains_all else 6,
@@ -180,7 +179,7 @@ class MaceModel(Adapter):
                 "max_num_epochs": epochs,
                 "seed": seed,
             }
-            network = trained(Path(scratch), parts, settings)
+            network = trained(Path(scratch), parts, settings, start)
             for epoch in range(1, epochs + 1):
                 file = Path(scratch) / "checkpoints" / f"run_run-{seed}_epoch-{epoch - 1}.pt"
                 state = torch.load(file, map_location="cpu", weights_only=True)["model"]
@@ -188,7 +187,12 @@ class MaceModel(Adapter):
                 yield epoch, MaceModel(network, self.name, "Default")  # not the head of the replay
 
 
-def trained(folder: Path, parts: Mapping[str, Sequence[Atoms]], settings: dict) -> torch.nn.Module:
+def trained(
+    folder: Path,
+    parts: Mapping[str, Sequence[Atoms]],
+    settings: dict,
+    start: torch.nn.Module | None = None,
+) -> torch.nn.Module:
     """What mace-torch's own trainer leaves of a run in a folder.
 
     Parameters
@@ -199,16 +203,30 @@ def trained(folder: Path, parts: Mapping[str, Sequence[Atoms]], settings: dict) 
         Labelled structures of its arguments ``train_file``, ``valid_file`` and so on.
     settings
         Further arguments of the trainer by name.
+    start
+        A network whose weights are trained on.
+
+    Raises
+    ------
+    InputError
+        The trainer stops, where the memory or the disk is full, for example.
     """
     from mace.cli.run_train import run  # a heavy library
     from mace.tools import build_default_arg_parser
 
     files = {f"{name}_file": str(folder / f"{name}.xyz") for name in parts}
-    for name, part in parts.items():
-        write(files[f"{name}_file"], [labelled(atoms) for atoms in part])
     given = {"work_dir": str(folder), "save_all_checkpoints": True, **files, **settings}
-    run(build_default_arg_parser().parse_args(["--name=run"], Namespace(**given)))
-    return load_pickled(folder / "run.model").to("cpu")
+    try:
+        if start is not None:
+            given["foundation_model"] = str(folder / "start.model")
+            torch.save(start, given["foundation_model"])  # the trainer reads nothing but pickle
+        for name, part in parts.items():
+            write(files[f"{name}_file"], [labelled(atoms) for atoms in part])
+        run(build_default_arg_parser().parse_args(["--name=run"], Namespace(**given)))
+        return load_pickled(folder / "run.model").to("cpu")
+    except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as the latter
+        why = shorten(str(error), 100)
+        raise InputError(f"{folder}: mace-torch's trainer stops there ({why}).") from error
 
 
 def labelled(atoms: Atoms) -> Atoms:
