@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -81,3 +83,19 @@ def lonely() -> Atoms:
     atoms = Atoms("NaClAr", [(0, 0, 0), (2.8, 0, 0), (12, 12, 12)], cell=[24] * 3, pbc=True)
     atoms.numbers[2] = 11
     return atoms
+
+
+@pytest.fixture
+def small_files():
+    """No file that is written inside ``with small_files(n_bytes)`` gets larger: a full disk."""
+
+    @contextmanager
+    def limited(size):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    return limited

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 import shutil
 from pathlib import Path
 
@@ -189,16 +188,11 @@ def test_a_store_that_cannot_be_written_is_read(stored, monkeypatch):
         extract_features(STRUCTURES, Choosy(), store=folder.parent, progress=False)
 
 
-def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(tmp_path):
-    """The largest file that may be written stands for the room that is left."""
+def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(tmp_path, small_files):
     atoms = Atoms("H4000", np.random.default_rng(0).normal(scale=100, size=(4000, 3)))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(InputError, match=r"cannot be written \(File too large\)"):
-            extract_features([atoms], Counting(), store=tmp_path, progress=False)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    full = pytest.raises(InputError, match=r"cannot be written \(File too large\)")
+    with small_files(20_000), full:
+        extract_features([atoms], Counting(), store=tmp_path, progress=False)
     assert sorted(path.name for path in tmp_path.glob("*/*")) == [".lock", "provenance"]
     found = extract_features([atoms], Counting(), store=tmp_path, progress=False)
     assert len(found.features) == 4000

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import tempfile
@@ -90,18 +89,12 @@ def test_a_tiny_recipe_trains_and_loads(trained):
 
 
 @pytest.mark.parametrize("limit", [100, 20_000])  # the structures, or a checkpoint
-def test_a_full_disk_ends_the_training_with_a_sentence(limit, tmp_path, monkeypatch):
+def test_a_full_disk_ends_the_training_with_a_sentence(limit, tmp_path, monkeypatch, small_files):
     recipe, output = tiny(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
-        with pytest.raises(InputError, match="mace-torch's trainer stops there"):
-            train_recipe(recipe, output)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
+    full = pytest.raises(InputError, match="mace-torch's trainer stops there")
+    with small_files(limit), full:
+        train_recipe(recipe, output)
     assert {f.name for f in tmp_path.iterdir()} == {"data.xyz", "recipe.json"}
 
 
