@@ -313,15 +313,13 @@ def starting_model(pretrained: LatentModel, protocol: str, seed: int) -> LatentM
 
 
 def alignment(model: TrainableModel, structures: Sequence[Atoms]) -> np.ndarray:
-    """(119,) energy in eV for each element that best explains the model's errors."""
+    """(119,) energy of each element in eV that best explains the model's errors, by least squares.
+
+    It is zero for elements that are not present.
+    """
     errors = [a.get_potential_energy() - len(a) * model.energy_and_forces(a)[0] for a in structures]
-    return element_energies(structures, errors)
-
-
-def element_energies(structures: Sequence[Atoms], energies: Sequence[float]) -> np.ndarray:
-    """(119,) least-squares energy of each element in eV, zero for elements not present."""
     counts = composition(structures) * [[len(a)] for a in structures]
-    return np.linalg.lstsq(counts, np.asarray(energies), rcond=None)[0]
+    return np.linalg.lstsq(counts, errors, rcond=None)[0]
 
 
 def record(run: FineTuning, epoch: int, model: LatentModel, test: Sequence[Atoms]) -> None:
