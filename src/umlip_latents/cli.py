@@ -364,7 +364,3 @@ def book(
     click.echo(page)
     if serve:
         book.serve(page, output / "html")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
