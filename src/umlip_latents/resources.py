@@ -23,7 +23,7 @@ DATA = PACKAGE / "data" if (PACKAGE / "data").is_dir() else PACKAGE.parents[1] /
 OFFLINE = "UMLIP_LATENTS_OFFLINE"  # set to anything: download nothing
 SECURE = "https://"  # what every address begins with
 TIMEOUTS = (5, 60)  # seconds for a connection, and without a byte
-FORGOTTEN = 3600  # seconds after which nobody writes a temporary file any more
+FORGOTTEN = 3600  # seconds after which nobody writes a temporary file or folder any more
 
 
 class InputError(ValueError):
