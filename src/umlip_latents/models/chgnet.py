@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from tqdm.auto import tqdm
 
 from ..resources import InputError, verified, written_whole
-from .base import Adapter, Course, Unsupported, periodic, recorded, weights_file
+from .base import Adapter, Course, Unsupported, numbered, periodic, recorded, weights_file
 
 with contextlib.redirect_stdout(io.StringIO()):
     import chgnet
@@ -47,8 +47,7 @@ class ChgnetModel(Adapter):
         about = {key: a for key, a in network.model_args.items() if key != "version"}  # a label
         super().__init__(network, name, SUPPORTED, about)
         self.inputs = {"backbone": network.mlp, "last": network.mlp.layers[-1]}
-        convolutions = enumerate(network.atom_conv_layers, start=1)
-        self.outputs = {f"interaction-{i}": layer for i, layer in convolutions}
+        self.outputs = numbered(network.atom_conv_layers)
 
     def graph(self, atoms: Atoms) -> CrystalGraph:
         """CHGNet's own graph, with the cutoffs of this very checkpoint."""
