@@ -190,8 +190,7 @@ def read_checkpoint(path: Path, version: str | None = None) -> CHGNet:
     except UnpicklingError:  # whose message asks to run the file's code
         words = "is not a CHGNet, or holds more than tensors and plain values"
         raise InputError(f"{path}: {words}.") from None
-    extra = {"mlp_out_bias": version == "0.2.0"} | ({"version": version} if version else {})
-    network = built(**state["model_args"] | extra)
+    network = built(**state["model_args"] | {"mlp_out_bias": version == "0.2.0"})
     network.load_state_dict(state["state_dict"])
     return network
 
