@@ -19,7 +19,7 @@ from ase import Atoms
 
 from .models.base import Course, LatentModel, TrainableModel, Unsupported, weights_file
 from .models.catalog import load_model
-from .resources import InputError, made, sha256, unknown, written_whole
+from .resources import InputError, made, sha256, unknown, write_whole
 from .splits import split_by_origin
 from .structures import composition, labels_fingerprint, load_structures
 from .training import prediction_errors
@@ -176,8 +176,7 @@ def fine_tune(
     run = FineTuning(protocol, epochs, starting_model(pretrained, protocol, seed), folder)
     first = next((epoch for epoch in range(epochs + 1) if not run.holds(epoch)), None)
     if first is not None:
-        with written_whole(made(folder) / "recipe.json") as temporary:
-            temporary.write_text(text + "\n")
+        write_whole(made(folder) / "recipe.json", text + "\n")
         if (file := errors_file(folder, first)).is_file():
             words = "is damaged or of another run; what follows is trained again"
             warnings.warn(f"{file}: epoch {first} {words}.", stacklevel=2)
@@ -334,8 +333,7 @@ def record(run: FineTuning, epoch: int, model: LatentModel, test: Sequence[Atoms
     file = errors_file(run.folder, epoch)
     files = {*run.folder.glob(f"[!.]*-{epoch:03d}.*")} - {file}
     sums = {path.name: sha256(path) for path in sorted(files)}
-    with written_whole(file) as temporary:
-        temporary.write_text(json.dumps(sealed(run.folder, sums, rows)))
+    write_whole(file, json.dumps(sealed(run.folder, sums, rows)))
 
 
 def sealed(folder: Path, sums: dict[str, str], errors: list[dict]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pymatgen.core import Lattice, Structure
 from safetensors.torch import load_file, save
 from tqdm.auto import tqdm
 
-from ..resources import InputError, verified, written_whole
+from ..resources import InputError, verified, write_whole
 from .base import Adapter, Course, Unsupported, numbered, periodic, recorded, weights_file
 
 with contextlib.redirect_stdout(io.StringIO()):
@@ -86,8 +86,7 @@ class ChgnetModel(Adapter):
 
     def save(self, path: Path) -> None:
         """Write the weights as safetensors."""
-        with written_whole(path) as temporary:
-            temporary.write_bytes(save(self.network.state_dict()))
+        write_whole(path, save(self.network.state_dict()))
 
     def restored(self, path: Path, name: str) -> ChgnetModel:
         """The same architecture with the weights that `save` wrote."""
@@ -161,8 +160,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
     """Write the moments of Adam."""
     state = optimizer.state_dict()["state"]
     moments = {f"{i}.{key}": value for i, row in state.items() for key, value in row.items()}
-    with written_whole(file) as temporary:
-        temporary.write_bytes(save(moments))
+    write_whole(file, save(moments))
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
