@@ -301,7 +301,7 @@ REFUSED = {
     f"{EXTRACT} good.xyz --layer lats": "lats: no such layer.*last",
     f"{EXTRACT} good.xyz --layer ''": "no such layer",
     f"{EXTRACT} good.xyz --layer ../last": "no such layer",
-    f"{MODEL} nothing": "nothing: no such file, and no model",
+    f"{MODEL} nothing": "nothing: no such file or model",
     f"{MODEL} chgnet-0.3": r"chgnet-0.3: no such.*chgnet-0\.3\.0",
     f"{MODEL} ''": "no such",
     f"{MODEL} {LONG}": "xxx",

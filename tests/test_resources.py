@@ -20,6 +20,7 @@ from umlip_latents.resources import (
     readable,
     sha256,
     unknown,
+    write_whole,
     written_whole,
 )
 
@@ -201,6 +202,13 @@ def test_a_new_file_has_the_rights_of_any_other(tmp_path):
     with written_whole(tmp_path / "a.txt") as temporary:
         temporary.write_text("new")
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "touched").stat().st_mode
+
+
+@pytest.mark.parametrize("content", ["naïve\n", b"\0\xff"])
+def test_a_file_holds_what_was_written(tmp_path, content):
+    write_whole(tmp_path / "a", content)
+    held = (tmp_path / "a").read_bytes()
+    assert held == (content if isinstance(content, bytes) else "naïve\n".encode())
 
 
 def test_nothing_is_written_through_a_planted_link(tmp_path, monkeypatch):

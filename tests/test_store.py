@@ -15,7 +15,7 @@ from umlip_latents import extraction as module
 from umlip_latents import store as store_module
 from umlip_latents.cli import main
 from umlip_latents.models.base import Unsupported
-from umlip_latents.resources import InputError
+from umlip_latents.resources import FORGOTTEN, InputError
 from umlip_latents.store import Damaged, FeatureStore
 
 from .test_extraction import Counting, atoms_of
@@ -210,7 +210,7 @@ def test_a_file_in_the_place_of_a_store_is_one_sentence(tmp_path, capsys):
 
 def test_what_killed_writers_left_is_swept_and_what_others_write_is_not(stored):
     folder, _ = stored
-    for name, age in (("old", 2 * store_module.HOUR), ("new", 60)):
+    for name, age in (("old", 2 * FORGOTTEN), ("new", 60)):
         (folder / f"writing-{name}" / "kept").mkdir(parents=True)
         then = (folder / "provenance").stat().st_mtime - age
         os.utime(folder / f"writing-{name}", (then, then))

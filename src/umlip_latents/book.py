@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from .figures import error_heat_maps, use_style
 from .pages import architectures, substitutions
-from .resources import OFFLINE, PACKAGE, InputError, fetch, made, registry, unknown
-from .results import REFERENCE, save_figure, write_text
+from .resources import OFFLINE, PACKAGE, InputError, fetch, made, registry, unknown, write_whole
+from .results import REFERENCE, save_figure
 
 ROOT = PACKAGE.parents[1]
 # notebooks that read the tables of others
@@ -251,7 +251,7 @@ def write_settings(source: Path, toc: Mapping[str, Any], values: Mapping[str, st
             "colab_url": "https://colab.research.google.com",
         }
     for name, content in (("_config.yml", config), ("_toc.yml", toc)):
-        write_text(source / name, yaml.safe_dump(content, sort_keys=False))
+        write_whole(source / name, yaml.safe_dump(content, sort_keys=False))
 
 
 def build_html(source: Path, output: Path, *options: str) -> Path:
@@ -260,7 +260,7 @@ def build_html(source: Path, output: Path, *options: str) -> Path:
     command = [sys.executable, "-c", start, "build", str(source), "--all"]
     command += ["--path-output", str(source), "--keep-going", *options]
     log = subprocess.run(command, capture_output=True, text=True)
-    write_text(output / "jupyter-book.log", log.stdout + log.stderr)
+    write_whole(output / "jupyter-book.log", log.stdout + log.stderr)
     if log.returncode:
         print(*(log.stdout + log.stderr).splitlines()[-30:], sep="\n", file=sys.stderr)
         raise InputError(f"{output / 'jupyter-book.log'}: says why the pages cannot be built.")

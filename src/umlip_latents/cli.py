@@ -68,18 +68,20 @@ def told(sentence: str, status: int) -> int:
     return status
 
 
-def command(function: Callable[..., tuple[Any, str]]) -> click.Command:
+def command(function: Callable[..., tuple]) -> click.Command:
     """A command with ``--json`` of a function that returns its answer, for programs and for people.
 
-    Nothing but the answer reaches the standard output, whatever a library prints on the way.
+    An exit status may come third. Nothing but the answer reaches the standard output, whatever a
+    library prints on the way.
     """
 
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
     @functools.wraps(function)
-    def run(as_json: bool, **options: Any) -> None:
+    def run(as_json: bool, **options: Any) -> int:
         with contextlib.redirect_stdout(sys.stderr):
-            data, text = function(**options)
+            data, text, *status = function(**options)
         click.echo(json.dumps(data, indent=1) if as_json else text)
+        return sum(status)
 
     return cli.command()(run)
 
@@ -303,18 +305,15 @@ def environments(make: str | None, remove: str | None) -> tuple[Any, str]:
     return states, "\n".join(lines)
 
 
-@cli.command()
+@command
 @click.option("--store", type=FOLDER, help="Folder of kept features to check, too.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-@click.pass_context
-def verify(context: click.Context, store: Path | None, as_json: bool) -> None:
+def verify(store: Path | None) -> tuple[Any, str, int]:
     """Check all files against their SHA-256, and derive some reference numbers anew."""
     from . import verify as verification
 
-    with contextlib.redirect_stdout(sys.stderr):
-        found = verification.verify(store)
-    click.echo(json.dumps(found, indent=1) if as_json else verification.told(found))
-    context.exit(int(any(part["wrong"] for part in found.values())))
+    found = verification.verify(store)
+    status = int(any(part["wrong"] for part in found.values()))
+    return found, verification.told(found), status
 
 
 @cli.command()
@@ -365,7 +364,3 @@ def book(
     click.echo(page)
     if serve:
         book.serve(page, output / "html")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

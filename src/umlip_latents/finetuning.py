@@ -19,7 +19,7 @@ from ase import Atoms
 
 from .models.base import Course, LatentModel, TrainableModel, Unsupported, weights_file
 from .models.catalog import load_model
-from .resources import InputError, made, sha256, unknown, written_whole
+from .resources import InputError, made, sha256, unknown, write_whole
 from .splits import split_by_origin
 from .structures import composition, labels_fingerprint, load_structures
 from .training import prediction_errors
@@ -176,8 +176,7 @@ def fine_tune(
     run = FineTuning(protocol, epochs, starting_model(pretrained, protocol, seed), folder)
     first = next((epoch for epoch in range(epochs + 1) if not run.holds(epoch)), None)
     if first is not None:
-        with written_whole(made(folder) / "recipe.json") as temporary:
-            temporary.write_text(text + "\n")
+        write_whole(made(folder) / "recipe.json", text + "\n")
         if (file := errors_file(folder, first)).is_file():
             words = "is damaged or of another run; what follows is trained again"
             warnings.warn(f"{file}: epoch {first} {words}.", stacklevel=2)
@@ -313,15 +312,13 @@ def starting_model(pretrained: LatentModel, protocol: str, seed: int) -> LatentM
 
 
 def alignment(model: TrainableModel, structures: Sequence[Atoms]) -> np.ndarray:
-    """(119,) energy in eV for each element that best explains the model's errors."""
+    """(119,) energy of each element in eV that best explains the model's errors, by least squares.
+
+    It is zero for elements that are not present.
+    """
     errors = [a.get_potential_energy() - len(a) * model.energy_and_forces(a)[0] for a in structures]
-    return element_energies(structures, errors)
-
-
-def element_energies(structures: Sequence[Atoms], energies: Sequence[float]) -> np.ndarray:
-    """(119,) least-squares energy of each element in eV, zero for elements not present."""
     counts = composition(structures) * [[len(a)] for a in structures]
-    return np.linalg.lstsq(counts, np.asarray(energies), rcond=None)[0]
+    return np.linalg.lstsq(counts, errors, rcond=None)[0]
 
 
 def record(run: FineTuning, epoch: int, model: LatentModel, test: Sequence[Atoms]) -> None:
@@ -336,8 +333,7 @@ def record(run: FineTuning, epoch: int, model: LatentModel, test: Sequence[Atoms
     file = errors_file(run.folder, epoch)
     files = {*run.folder.glob(f"[!.]*-{epoch:03d}.*")} - {file}
     sums = {path.name: sha256(path) for path in sorted(files)}
-    with written_whole(file) as temporary:
-        temporary.write_text(json.dumps(sealed(run.folder, sums, rows)))
+    write_whole(file, json.dumps(sealed(run.folder, sums, rows)))
 
 
 def sealed(folder: Path, sums: dict[str, str], errors: list[dict]) -> dict[str, Any]:

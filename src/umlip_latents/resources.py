@@ -23,7 +23,7 @@ DATA = PACKAGE / "data" if (PACKAGE / "data").is_dir() else PACKAGE.parents[1] /
 OFFLINE = "UMLIP_LATENTS_OFFLINE"  # set to anything: download nothing
 SECURE = "https://"  # what every address begins with
 TIMEOUTS = (5, 60)  # seconds for a connection, and without a byte
-FORGOTTEN = 3600  # seconds after which nobody writes a temporary file any more
+FORGOTTEN = 3600  # seconds after which nobody writes a temporary file or folder any more
 
 
 class InputError(ValueError):
@@ -150,6 +150,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, as `written_whole` does; a text in UTF-8."""
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file."""
     digest = hashlib.sha256()
@@ -200,8 +206,7 @@ def fetch(file: str, url: str, expected: str | None = None, *, trust: bool = Fal
         download(url, path, expected)
     if expected:
         return verified(path, expected, who)
-    with written_whole(made(record.parent) / record.name) as temporary:
-        temporary.write_text(f"{sha256(path)}\n")
+    write_whole(made(record.parent) / record.name, f"{sha256(path)}\n")
     words = "no SHA-256 was published for it; this copy is trusted, and its SHA-256 recorded in"
     print(f"{path.name}: {words} {record}", file=sys.stderr)
     return path

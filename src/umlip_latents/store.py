@@ -16,9 +16,7 @@ import zarr
 from filelock import FileLock
 from tqdm import tqdm
 
-from .resources import InputError, refused
-
-HOUR = 3600.0  # seconds, which nobody takes to write a block
+from .resources import FORGOTTEN, InputError, made, refused
 
 
 class Damaged(InputError):
@@ -48,8 +46,7 @@ class FeatureStore:
     def __init__(self, path: Path, provenance: Mapping[str, str]) -> None:
         self.path, self.provenance = path, dict(provenance)
         if not (path / "provenance").is_dir():
-            with refused(self.path):
-                path.mkdir(parents=True, exist_ok=True)
+            made(path)
             self._put("provenance", {}, provenance)
         try:
             held = dict(zarr.open_group(path / "provenance", mode="r", zarr_format=3).attrs)
@@ -74,7 +71,7 @@ class FeatureStore:
         try:
             for left in self.path.glob("writing-*"):
                 with suppress(FileNotFoundError):  # somebody writes without a lock
-                    if time.time() - left.stat().st_mtime > HOUR:
+                    if time.time() - left.stat().st_mtime > FORGOTTEN:
                         shutil.rmtree(left, ignore_errors=True)
             yield
         finally:

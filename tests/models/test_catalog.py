@@ -73,7 +73,7 @@ def test_drawing_a_twin_leaves_the_global_random_state_alone():
 
 
 def test_unknown_names_and_endings_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no model of that name"):
+    with pytest.raises(InputError, match="no such file or model"):
         load_model("chgnet-9.9.9")
     (tmp_path / "weights.bin").write_bytes(b"x")
     with pytest.raises(InputError, match="ends in"):

@@ -114,7 +114,7 @@ def test_a_model_wrapped_for_its_uncertainty_has_the_same_features(model, checkp
     inner = load_model(checkpoint / "model.ckpt")
     wrapper = LLPRUncertaintyModel(get_default_hypers("llpr")["model"], inner.dataset_info)
     wrapper.set_wrapped_model(inner)
-    wrapped = PetModel(wrapper.eval().export(), "wrapped")
+    wrapped = PetModel(wrapper.eval().export(), "wrapped", "energy")
     assert wrapped.widths == model.widths
     one, other = latents(model, specimens()), latents(wrapped, specimens())
     for layer in LAYERS:
@@ -122,7 +122,8 @@ def test_a_model_wrapped_for_its_uncertainty_has_the_same_features(model, checkp
 
 
 def test_precision(model, checkpoint):
-    double = PetModel(load_model(checkpoint / "model.ckpt").to(torch.float64).export(), "double")
+    network = load_model(checkpoint / "model.ckpt").to(torch.float64).export()
+    double = PetModel(network, "double", "energy")
     checks.check_precision(model, double, specimens())
 
 

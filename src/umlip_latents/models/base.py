@@ -225,6 +225,11 @@ def identity(about: Mapping[str, Any], weights: Iterable[tuple[str, np.ndarray]]
     return digest.hexdigest()
 
 
+def numbered(layers: Iterable) -> dict[str, Any]:
+    """Layers by the names ``interaction-1``, ``interaction-2`` and so on."""
+    return {f"interaction-{i}": layer for i, layer in enumerate(layers, start=1)}
+
+
 def periodic(atoms: Atoms, vacuum: float) -> Atoms:
     """The atoms in a cell that is periodic all around.
 

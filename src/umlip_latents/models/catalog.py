@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -19,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ..environments import CURRENT, REQUIREMENTS
-from ..resources import DATA, InputError, fetch, registry, sha256
+from ..resources import DATA, InputError, fetch, registry, sha256, unknown
 
 if TYPE_CHECKING:  # PyTorch and ASE are slow imports, and a list of names needs neither
     from .base import LatentModel
@@ -107,8 +106,7 @@ def load_model(source: str | Path, *, trust: bool = False) -> LatentModel | Remo
     own = re.fullmatch(r"(.+\.py):(\w+)", name)
     path = Path(own[1] if own else name)
     if not os.path.isfile(path):
-        near = get_close_matches(name, list_models(), 3) or ["`umlip-latents models` lists them"]
-        raise InputError(f"{path}: no such file, and no model of that name ({', '.join(near)}).")
+        raise unknown(str(path), "file or model", list_models())
     try:
         return own_model(path, own[2]) if own else from_file(path, trust)
     except InputError:

@@ -18,8 +18,8 @@ from pymatgen.core import Lattice, Structure
 from safetensors.torch import load_file, save
 from tqdm.auto import tqdm
 
-from ..resources import InputError, verified, written_whole
-from .base import Adapter, Course, Unsupported, periodic, recorded, weights_file
+from ..resources import InputError, verified, write_whole
+from .base import Adapter, Course, Unsupported, numbered, periodic, recorded, weights_file
 
 with contextlib.redirect_stdout(io.StringIO()):
     import chgnet
@@ -47,8 +47,7 @@ class ChgnetModel(Adapter):
         about = {key: a for key, a in network.model_args.items() if key != "version"}  # a label
         super().__init__(network, name, SUPPORTED, about)
         self.inputs = {"backbone": network.mlp, "last": network.mlp.layers[-1]}
-        convolutions = enumerate(network.atom_conv_layers, start=1)
-        self.outputs = {f"interaction-{i}": layer for i, layer in convolutions}
+        self.outputs = numbered(network.atom_conv_layers)
 
     def graph(self, atoms: Atoms) -> CrystalGraph:
         """CHGNet's own graph, with the cutoffs of this very checkpoint."""
@@ -87,8 +86,7 @@ class ChgnetModel(Adapter):
 
     def save(self, path: Path) -> None:
         """Write the weights as safetensors."""
-        with written_whole(path) as temporary:
-            temporary.write_bytes(save(self.network.state_dict()))
+        write_whole(path, save(self.network.state_dict()))
 
     def restored(self, path: Path, name: str) -> ChgnetModel:
         """The same architecture with the weights that `save` wrote."""
@@ -162,8 +160,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
     """Write the moments of Adam."""
     state = optimizer.state_dict()["state"]
     moments = {f"{i}.{key}": value for i, row in state.items() for key, value in row.items()}
-    with written_whole(file) as temporary:
-        temporary.write_bytes(save(moments))
+    write_whole(file, save(moments))
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
@@ -191,8 +188,7 @@ def read_checkpoint(path: Path, version: str | None = None) -> CHGNet:
     except UnpicklingError:  # whose message asks to run the file's code
         words = "is not a CHGNet, or holds more than tensors and plain values"
         raise InputError(f"{path}: {words}.") from None
-    extra = {"mlp_out_bias": version == "0.2.0"} | ({"version": version} if version else {})
-    network = built(**state["model_args"] | extra)
+    network = built(**state["model_args"] | {"mlp_out_bias": version == "0.2.0"})
     network.load_state_dict(state["state_dict"])
     return network
 

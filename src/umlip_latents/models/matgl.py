@@ -17,7 +17,7 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from .base import Adapter, periodic, recorded
+from .base import Adapter, numbered, periodic, recorded
 
 os.environ["MATGL_BACKEND"] = BACKEND = "DGL" if find_spec("dgl") else "PYG"
 os.environ["DGLBACKEND"] = "pytorch"  # or dgl leaves a file in the home folder
@@ -54,8 +54,7 @@ class MatglModel(Adapter):
         self.converter = Atoms2Graph(network.element_types, network.cutoff)
         readout = network.final_layer.gated
         self.inputs = {"backbone": readout, "value": readout.layers[-1], "gate": readout.gates[-2]}
-        layers = enumerate(getattr(network, self.interactions), start=1)
-        self.outputs = {f"interaction-{i}": layer for i, layer in layers}
+        self.outputs = numbered(getattr(network, self.interactions))
 
     def graph(self, atoms: Atoms) -> Any:
         """matgl's own graph, in the precision of the network."""

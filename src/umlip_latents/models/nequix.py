@@ -17,7 +17,7 @@ from ase import Atoms
 from matscipy.neighbours import neighbour_list
 from nequix.model import Nequix, NequixConvolution, load_model
 
-from .base import MATERIALS_ELEMENTS, Adapter, identity, periodic
+from .base import MATERIALS_ELEMENTS, Adapter, identity, numbered, periodic
 
 EDGES_PER_NODE = 16  # of a padded batch at most: nodes cost little, and there are fewer shapes
 
@@ -93,8 +93,7 @@ class NequixModel(Adapter):
             np.pad(receivers + starts, edges, constant_values=n_nodes - 1),
         )
         layers = [np.asarray(layer)[: len(species)] for layer in found]
-        numbered = {f"interaction-{i}": layer for i, layer in enumerate(layers, start=1)}
-        return {"backbone": layers[-1], "last": layers[-1], **numbered}
+        return {"backbone": layers[-1], "last": layers[-1], **numbered(layers)}
 
 
 def padded(n: int) -> int:

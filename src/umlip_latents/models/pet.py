@@ -30,9 +30,7 @@ class PetModel(Adapter):
         What the last layer predicts: ``energy``, or ``dos`` for PET-MAD-DOS.
     """
 
-    def __init__(
-        self, network: metatomic.AtomisticModel, name: str, target: str = "energy"
-    ) -> None:
+    def __init__(self, network: metatomic.AtomisticModel, name: str, target: str) -> None:
         capabilities = network.capabilities()
         about = {"range": capabilities.interaction_range, "target": target}
         super().__init__(network, name, capabilities.atomic_types, about)

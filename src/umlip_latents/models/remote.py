@@ -59,7 +59,7 @@ class RemoteModel:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "structures.traj"  # binary: not a bit of a position is lost
             write(file, [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in structures])
-            command = [python, "-u", "-m", "umlip_latents.cli", "extract", "--model", self.name]
+            command = [python, "-u", "-m", "umlip_latents", "extract", "--model", self.name]
             command += ["--layer", layer, "--structures", file, "--store", store]
             command += ["--output", Path(folder) / "features.npz"]
 

@@ -18,7 +18,7 @@ from sevenn.train.dataload import unlabeled_atoms_to_graph
 from torch_geometric.data import Batch
 
 from ..resources import verified
-from .base import Adapter, periodic, recorded
+from .base import Adapter, numbered, periodic, recorded
 
 
 class SevenNetModel(Adapter):
@@ -53,7 +53,7 @@ class SevenNetModel(Adapter):
         self.modal, self.config = modal, config
         self.inputs = {"last": network.reduce_hidden_to_energy.linear}
         gates = [m.gate for key, m in network.named_children() if key.endswith("equivariant_gate")]
-        self.outputs = {f"interaction-{i}": gate for i, gate in enumerate(gates, start=1)}
+        self.outputs = numbered(gates)
         # the even scalars come first
         self.scalars = {name: gate.irreps_out.count("0e") for name, gate in self.outputs.items()}
 
@@ -76,7 +76,7 @@ class SevenNetModel(Adapter):
         with recorded(self.inputs, self.outputs) as found:
             self.network(Batch.from_data_list(list(graphs)))
         layers = {name: found[name][:, :n].cpu().numpy() for name, n in self.scalars.items()}
-        backbone, last = layers[f"interaction-{len(layers)}"], found["last"].cpu().numpy()
+        backbone, last = [*layers.values()][-1], found["last"].cpu().numpy()
         return {"backbone": backbone, "last": last, **layers}
 
     def untrained(self, seed: int) -> AtomGraphSequential:
