@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,6 +9,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 from ase import Atoms
+from IPython.core.pylabtools import print_figure
 from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 
@@ -180,9 +179,7 @@ def show(figure: Figure, seen: str, reading: str = "") -> None:
         if axis.get_xlabel():
             named.append(": ".join(filter(None, (axis.get_title(), labels))))
     alt = escape(" ".join(". ".join(filter(None, ["; ".join(named), seen])).split()))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-    picture = base64.b64encode(buffer.getvalue()).decode()
+    picture = print_figure(figure, base64=True, dpi=150)
     display(
         HTML(
             f'<figure class="result"><img alt="{alt}" src="data:image/png;base64,{picture}">'
