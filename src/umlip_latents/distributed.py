@@ -18,7 +18,7 @@ from dask.distributed import Client
 
 from . import extraction
 from .extraction import FeatureBlocks, extract_block, feature_store, loaded, missing_blocks
-from .factors import TriangularFactors, error_matrix, part_labels, rows_of_parts
+from .factors import TriangularFactors, error_matrix, part_labels
 from .features import Features
 from .models.base import LatentModel
 from .models.catalog import load_model
@@ -145,7 +145,7 @@ def block_factors(
     number: int, labels: np.ndarray, blocks: FeatureBlocks, device: str
 ) -> TriangularFactors:
     """Factors of one block."""
-    return TriangularFactors(device).update(blocks[number], rows_of_parts(labels))
+    return TriangularFactors(device).update(blocks[number], labels)
 
 
 def local_matrix(

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from sklearn.kernel_approximation import Nystroem
 
-from .factors import Pairwise, TriangularFactors, error_matrix, part_labels, rows_of_parts
+from .factors import Pairwise, TriangularFactors, error_matrix, part_labels
 from .metrics import METRICS
 from .nearness import median_distance
 from .neighbourhoods import Pointwise, pointwise_local, scaled
@@ -145,8 +145,7 @@ def pointwise_global(
     **options: Any,
 ) -> Pairwise:
     """Residual norm of every test atom after the maps of all pairs, or what options ask for."""
-    rows = rows_of_parts(part_labels(train, [], groups))
-    factors = TriangularFactors(device).update(features, rows)
+    factors = TriangularFactors(device).update(features, part_labels(train, [], groups))
     mean, scale = factors.standardization()
     together = np.concatenate([np.asarray(x)[test] for x in features.values()], axis=1)
     goal = (torch.from_numpy(together).to(mean) - mean) / scale
