@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from .comparison import Comparison, draws
+from .comparison import Comparison, estimate, resampled_means
 from .resources import DATA
 
 ASPECTS = ("seed", "data", "loss", "optimiser", "architecture")
@@ -121,12 +121,8 @@ def effect_table(
     drawn = [np.arange(len(base)), *(drawn_seeds(len(base), rng) for _ in range(n_resamples))]
     times = np.array([np.bincount(who, minlength=len(base)) for who in drawn])
     place = {name: i for i, name in enumerate(comparison.names)}
-    errors = 0.0
-    splits = list(zip(comparison.squares[metric], comparison.counts[metric], strict=True))
-    for squares, counts in splits:
-        weights = draws(len(counts), n_resamples, rng)
-        mean = np.tensordot(weights, squares, 1) / (weights @ counts)[:, None, None]
-        errors = errors + np.sqrt(mean) / len(splits)
+    splits = comparison.squares[metric]
+    errors = sum(np.sqrt(resampled_means(*s, n_resamples, rng)) for s in splits) / len(splits)
 
     def over_pairs(members: Sequence[str], forward: bool, same_seed: bool) -> np.ndarray:
         """The mean error over pairs of base and members, and after it the resampled ones."""
@@ -161,6 +157,5 @@ def summary(**values: np.ndarray) -> dict[str, float]:
     """Of each its value (first entry) and the 95 % interval of the others."""
     row = {}
     for name, x in values.items():
-        low, high = np.quantile(x[1:], [0.025, 0.975])
-        row |= {name: x[0], f"{name}_low": low, f"{name}_high": high}
+        row |= zip((name, f"{name}_low", f"{name}_high"), estimate(x), strict=True)
     return row

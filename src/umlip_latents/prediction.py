@@ -25,7 +25,7 @@ from ase.units import GPa
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GroupKFold
 
-from .comparison import draws
+from .comparison import resampled_means
 from .cumulants import cumulant_features
 from .features import Features
 from .properties import structure_property
@@ -300,5 +300,4 @@ def bootstrap_means(
     """
     of_group = pd.DataFrame(errors).groupby(np.asarray(groups))
     sums, sizes = of_group.sum().to_numpy(), of_group.size().to_numpy()
-    weights = draws(len(sizes), n_bootstrap, np.random.default_rng(seed))
-    return weights @ sums / (weights @ sizes)[:, None]
+    return resampled_means(sums, sizes, n_bootstrap, np.random.default_rng(seed))
