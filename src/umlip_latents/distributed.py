@@ -4,8 +4,8 @@ Blocks of structures, and chunks of test atoms, are independent tasks. A worker 
 only the tasks it held, which Dask gives to another one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,18 +31,14 @@ from .store import FeatureStore
 MERGED = 8  # factors that one task of a reduction merges
 
 
-@contextmanager
-def connected(scheduler: str | Client) -> Iterator[Client]:
+def connected(scheduler: str | Client) -> AbstractContextManager[Client]:
     """A client of the scheduler, closed at the end if only its address was given."""
     if isinstance(scheduler, Client):
-        yield scheduler
-        return
+        return nullcontext(scheduler)
     try:
-        client = Client(scheduler, set_as_default=False)
+        return Client(scheduler, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{scheduler}: no Dask scheduler answers there ({error}).") from None
-    with client:
-        yield client
 
 
 def extract_features(
