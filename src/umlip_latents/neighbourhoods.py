@@ -47,8 +47,8 @@ def pointwise_local(
     test: np.ndarray,
     groups: np.ndarray | None,
     regularization: Regularization,
-    n_local_points: int | None,
     device: str,
+    n_local_points: int | None,
     progress: bool,
 ) -> Pointwise:
     """Residual norm of every test atom after a map of its own, fitted to its neighbours."""

@@ -118,19 +118,16 @@ def pointwise_errors(
     train, test = np.asarray(train), np.asarray(test)
     if len(train) < 4 or len(test) < 1:
         raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
-    chosen = regularization or default_regularization(groups)
+    how = train, test, groups, regularization or default_regularization(groups), device
     if metric == "lfre":
-        options = n_local_points, device, progress
-        return pointwise_local(features, train, test, groups, chosen, *options)
-    options = train, test, groups, chosen, device
+        return pointwise_local(features, *how, n_local_points, progress)
     if metric != "kernel":
-        found = pointwise_global(features, *options, turned=metric == "gfrd")
-        return Pointwise(found)
+        return Pointwise(pointwise_global(features, *how, turned=metric == "gfrd"))
     errors: Pairwise = {}
     for source, x in features.items():
         bent = f"kernel of {source}"
         tables = {bent: kernel_features(x, train), **features}
-        found = pointwise_global(tables, *options, only=[bent])
+        found = pointwise_global(tables, *how, only=[bent])
         errors |= {(source, target): found[bent, target] for target in features}
     return Pointwise(errors)
 
