@@ -28,7 +28,7 @@ from sklearn.model_selection import GroupKFold
 from .comparison import resampled_means
 from .cumulants import cumulant_features
 from .features import Features
-from .properties import structure_property
+from .properties import nearest_distances
 from .resources import InputError
 
 QUANTITIES = ["energy", "pressure", "force", "volume", "distance"]
@@ -73,7 +73,7 @@ def structure_labels(structures: Sequence[Atoms]) -> pd.DataFrame:
             row["force"] = np.linalg.norm(known["forces"], axis=1).mean()
         rows.append(row | ({"volume": atoms.get_volume() / len(atoms)} if atoms.pbc.all() else {}))
     labels = pd.DataFrame(rows, columns=QUANTITIES, dtype=float)
-    return labels.assign(distance=structure_property([atoms.copy() for atoms in structures])[0])
+    return labels.assign(distance=nearest_distances(structures))
 
 
 def materials(structures: Sequence[Atoms]) -> np.ndarray:

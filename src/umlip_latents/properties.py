@@ -38,9 +38,9 @@ def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
     >>> round(element_share([[0.0], [2.0], [7.0], [9.0]], [1, 1, 8, 8]), 3)
     0.925
     """
-    x = pd.DataFrame(np.asarray(features, dtype=np.float64))
-    within = x - x.groupby(np.asarray(numbers)).transform("mean")
-    return float(1 - (within**2).sum().sum() / ((x - x.mean()) ** 2).sum().sum())
+    x = np.asarray(features, dtype=np.float64)
+    within = subtract_element_means(x, np.asarray(numbers), np.arange(len(x)))
+    return float(1 - np.square(within).sum() / np.square(x - x.mean(axis=0)).sum())
 
 
 def varying(
@@ -322,10 +322,21 @@ def structure_property(structures: Sequence[Atoms]) -> tuple[np.ndarray, str]:
         energies = np.array([a.get_potential_energy() / len(a) for a in structures])
         above = energies - shares @ np.linalg.lstsq(shares, energies, rcond=None)[0]
         return above, "energy above its elements (eV/atom)"
+    return nearest_distances(structures), "distance to the nearest neighbour (Å)"
+
+
+def nearest_distances(structures: Sequence[Atoms]) -> np.ndarray:
+    """(n_structures,) mean distance in Å from an atom to its nearest neighbour, 6 if it has none.
+
+    Examples
+    --------
+    >>> nearest_distances([Atoms("H2", [[0, 0, 0], [0, 0, 0.7]]), Atoms("H")]).tolist()
+    [0.7, 6.0]
+    """
     distances = []
     for atoms in structures:
         centre, distance = neighbor_list("id", atoms, 6.0)
         nearest = np.full(len(atoms), 6.0)
         np.minimum.at(nearest, centre, distance)
         distances.append(nearest.mean())
-    return np.array(distances), "distance to the nearest neighbour (Å)"
+    return np.array(distances)
