@@ -118,35 +118,27 @@ def pointwise_errors(
     train, test = np.asarray(train), np.asarray(test)
     if len(train) < 4 or len(test) < 1:
         raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
-    how = train, test, groups, regularization or default_regularization(groups), device
+    chosen = regularization or default_regularization(groups)
     if metric == "lfre":
-        return pointwise_local(features, *how, n_local_points, progress)
+        options = device, n_local_points, progress
+        return pointwise_local(features, train, test, groups, chosen, *options)
+
+    def residuals(tables: Mapping[str, np.ndarray], **options: Any) -> Pairwise:
+        """After one map for each pair, or what the options ask for."""
+        factors = TriangularFactors(device).update(tables, part_labels(train, [], groups))
+        mean, scale = factors.standardization()
+        together = np.concatenate([np.asarray(x)[test] for x in tables.values()], axis=1)
+        goal = (torch.from_numpy(together).to(mean) - mean) / scale
+        return factors.residuals(goal, chosen, **options)
+
     if metric != "kernel":
-        return Pointwise(pointwise_global(features, *how, turned=metric == "gfrd"))
+        return Pointwise(residuals(features, turned=metric == "gfrd"))
     errors: Pairwise = {}
     for source, x in features.items():
         bent = f"kernel of {source}"
-        tables = {bent: kernel_features(x, train), **features}
-        found = pointwise_global(tables, *how, only=[bent])
+        found = residuals({bent: kernel_features(x, train), **features}, only=[bent])
         errors |= {(source, target): found[bent, target] for target in features}
     return Pointwise(errors)
-
-
-def pointwise_global(
-    features: Mapping[str, np.ndarray],
-    train: np.ndarray,
-    test: np.ndarray,
-    groups: np.ndarray | None,
-    regularization: Regularization,
-    device: str,
-    **options: Any,
-) -> Pairwise:
-    """Residual norm of every test atom after the maps of all pairs, or what options ask for."""
-    factors = TriangularFactors(device).update(features, part_labels(train, [], groups))
-    mean, scale = factors.standardization()
-    together = np.concatenate([np.asarray(x)[test] for x in features.values()], axis=1)
-    goal = (torch.from_numpy(together).to(mean) - mean) / scale
-    return factors.residuals(goal, regularization, **options)
 
 
 def kernel_features(features: np.ndarray, train: np.ndarray) -> np.ndarray:
