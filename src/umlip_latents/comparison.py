@@ -168,15 +168,12 @@ class Comparison:
     def heat_map(self) -> Figure:
         """The matrices, baselines set apart; LFREs that their neighbours' mean beats are marked."""
         kind = "within-element " if self.within_element else ""
-        matrices = {f"{kind}{metric.upper()}": self.matrix(metric) for metric in self.metrics}
+        titles = {metric: f"{kind}{metric.upper()}" for metric in self.metrics}
+        matrices = {title: self.matrix(metric) for metric, title in titles.items()}
         worse = {}
-        if "lfre" in self.metrics:
-            worse[f"{kind}LFRE"] = self.matrix("lfre") >= self.matrix(MEAN_OF)
-        alike = {
-            f"{kind}{metric.upper()}": "similarity"
-            for metric in self.metrics
-            if metric in MEASURES and MEASURES[metric].larger
-        }
+        if "lfre" in titles:
+            worse[titles["lfre"]] = self.matrix("lfre") >= self.matrix(MEAN_OF)
+        alike = {titles[m]: "similarity" for m in titles if m in MEASURES and MEASURES[m].larger}
         return error_heat_maps(matrices, marked=worse, alike=alike, n_models=len(self.models))
 
     def __str__(self) -> str:
