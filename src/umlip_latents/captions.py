@@ -1,7 +1,5 @@
 """What a run was about and what it found, in sentences of Markdown."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from html import escape

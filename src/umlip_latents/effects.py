@@ -6,8 +6,6 @@ effect is the mean reconstruction error between base and level over pairs of dif
 weights, so their error is not to be held against that floor and stands on its own.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """What sets two published checkpoints apart, read from the catalogue."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 

@@ -1,7 +1,5 @@
 """What was found, on disk: tables, findings, figures."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence
