@@ -212,10 +212,9 @@ def trend(table: pd.DataFrame, x: str, y: str, hue: str) -> str:
     """
     said: dict[str, list[str]] = {"rises": [], "falls": [], "does not change": []}
     for name, part in table.groupby(hue, sort=False):
-        ends = part.groupby(x)[y].mean().iloc[[0, -1]].round(2)
-        way = "rises" if ends.is_monotonic_increasing else "falls"
-        word = way if ends.nunique() > 1 else "does not change"
-        said[word].append(f"{name} ({ends.iloc[0]:.2f} to {ends.iloc[-1]:.2f})")
+        first, last = part.groupby(x)[y].mean().iloc[[0, -1]].round(2)
+        word = "rises" if last > first else "falls" if last < first else "does not change"
+        said[word].append(f"{name} ({first:.2f} to {last:.2f})")
     parts = [f"{word} for {', '.join(those)}" for word, those in said.items() if those]
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
