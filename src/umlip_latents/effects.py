@@ -16,6 +16,7 @@ from .comparison import Comparison, estimate, resampled_means
 from .resources import DATA
 
 ASPECTS = ("seed", "data", "loss", "optimiser", "architecture")
+N_RESAMPLES = 1000  # of the bootstrap
 ENERGY, FORCE = "energy_mae_meV_per_atom", "force_mae_meV_per_angstrom"
 
 
@@ -64,15 +65,11 @@ def effect_table(
     seeds: Mapping[str, int],
     base: Sequence[str],
     levels: Mapping[str, Sequence[str]],
-    *,
-    metric: str = "gfre",
-    n_resamples: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     r"""Effect of every level in both directions, the seed floor, and their ratio.
 
-    With :math:`e(a, b)` the reconstruction error of b from a, a root mean square over test atoms,
-    averaged over splits,
+    With :math:`e(a, b)` the GFRE of b from a, a root mean square over test atoms, averaged over
+    splits,
 
     .. math:: E_\to = \langle e(b, l) \rangle_{b \in B, l \in L, s_b \neq s_l}, \qquad
               E_0 = \langle e(b, b') \rangle_{b \neq b' \in B}
@@ -84,17 +81,13 @@ def effect_table(
     Parameters
     ----------
     comparison
-        Of base and level models.
+        Of base and level models, GFREs among its metrics.
     seeds
         Name to seed, for every model.
     base
         Names of the base models, at least two, of different seeds.
     levels
         Level to the names of its models.
-    metric
-        Which of the comparison's errors.
-    n_resamples, seed
-        Of the bootstrap.
 
     Returns
     -------
@@ -111,16 +104,16 @@ def effect_table(
     >>> names = ("base-s0", "base-s1", "level-s2")
     >>> found = compare({n: Features(rng.normal(size=(300, 2)), *about) for n in names})
     >>> seeds = dict(zip(names, range(3)))
-    >>> table = effect_table(found, seeds, names[:2], {"level": names[2:]}, n_resamples=50)
+    >>> table = effect_table(found, seeds, names[:2], {"level": names[2:]})
     >>> table["ratio"].round(1).tolist()
     [1.0, 1.0, 1.0]
     """
-    rng = np.random.default_rng(seed)
-    drawn = [np.arange(len(base)), *(drawn_seeds(len(base), rng) for _ in range(n_resamples))]
+    rng = np.random.default_rng(0)
+    drawn = [np.arange(len(base)), *(drawn_seeds(len(base), rng) for _ in range(N_RESAMPLES))]
     times = np.array([np.bincount(who, minlength=len(base)) for who in drawn])
     place = {name: i for i, name in enumerate(comparison.names)}
-    splits = comparison.squares[metric]
-    errors = sum(np.sqrt(resampled_means(*s, n_resamples, rng)) for s in splits) / len(splits)
+    splits = comparison.squares["gfre"]
+    errors = sum(np.sqrt(resampled_means(*s, N_RESAMPLES, rng)) for s in splits) / len(splits)
 
     def over_pairs(members: Sequence[str], forward: bool, same_seed: bool) -> np.ndarray:
         """The mean error over pairs of base and members, and after it the resampled ones."""

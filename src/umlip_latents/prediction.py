@@ -128,7 +128,7 @@ def pooled_features(features: Features, pooling: int | str) -> np.ndarray:
     return np.hstack([cumulant_features(x, n_atoms, 1), largest])
 
 
-def group_folds(groups: Sequence, n_folds: int, *, seed: int = 0) -> list[tuple[np.ndarray, ...]]:
+def group_folds(groups: Sequence, n_folds: int) -> list[tuple[np.ndarray, ...]]:
     """Training and test structures of every fold; no group has structures on both sides.
 
     Parameters
@@ -137,8 +137,6 @@ def group_folds(groups: Sequence, n_folds: int, *, seed: int = 0) -> list[tuple[
         (n_structures,) labels.
     n_folds
         Their number; at most that of the groups.
-    seed
-        Of the draw.
 
     Raises
     ------
@@ -153,7 +151,7 @@ def group_folds(groups: Sequence, n_folds: int, *, seed: int = 0) -> list[tuple[
     n_folds = min(n_folds, len(np.unique(groups)))
     if n_folds < 2:
         raise InputError("Folds by group need structures of at least two groups.")
-    folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
+    folds = GroupKFold(n_folds, shuffle=True, random_state=0)
     return list(folds.split(np.zeros(len(groups)), groups=groups))
 
 
@@ -267,9 +265,7 @@ def between(a: np.ndarray, b: np.ndarray, kernel: str | float) -> np.ndarray:
     return a @ b.T if kernel == "linear" else rbf_kernel(a, b, gamma=kernel)
 
 
-def bootstrap_means(
-    errors: np.ndarray, groups: Sequence, *, n_bootstrap: int = 500, seed: int = 0
-) -> np.ndarray:
+def bootstrap_means(errors: np.ndarray, groups: Sequence, *, n_bootstrap: int = 500) -> np.ndarray:
     """Means over structures, and those of samples in which the groups are drawn anew.
 
     Errors of one sample of structures get the same draws, so that their ratios and differences have
@@ -281,8 +277,8 @@ def bootstrap_means(
         (n_structures, n_columns), such as absolute errors of several targets.
     groups
         (n_structures,) labels of what is drawn together.
-    n_bootstrap, seed
-        Number of samples, and the seed of the draws.
+    n_bootstrap
+        Number of samples.
 
     Returns
     -------
@@ -300,4 +296,4 @@ def bootstrap_means(
     """
     of_group = pd.DataFrame(errors).groupby(np.asarray(groups))
     sums, sizes = of_group.sum().to_numpy(), of_group.size().to_numpy()
-    return resampled_means(sums, sizes, n_bootstrap, np.random.default_rng(seed))
+    return resampled_means(sums, sizes, n_bootstrap, np.random.default_rng(0))
