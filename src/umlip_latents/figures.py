@@ -229,13 +229,11 @@ def distributions(
     Examples
     --------
     >>> figure = distributions({"a": np.arange(4), "b": np.arange(9)}, xlabel="norm")
-    >>> [line.get_label() for line in figure.axes[0].lines]
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['a', 'b']
     """
     _, axis = plt.subplots(figsize=(7.5, 3.8))
-    for name, value in values.items():
-        sns.ecdfplot(x=value, label=name, ax=axis)
-    axis.legend()
+    sns.ecdfplot(dict(values), ax=axis)
     return labelled(axis, xlabel=xlabel, ylabel=ylabel)
 
 
