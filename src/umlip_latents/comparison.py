@@ -227,9 +227,10 @@ class Comparison:
 
     def _resampled(self, metric: str) -> np.ndarray:
         """(n_bootstrap, n, n) medians over drawn splits, NaN if none are wanted."""
-        measured, n, rng = self.halves.get(metric, []), self.n_bootstrap, np.random.default_rng(0)
+        measured, n = self.halves.get(metric, []), self.n_bootstrap
         if n == 0 or any(len(values) < 3 for values in measured):
             return np.nan * self._errors(metric)
+        rng = np.random.default_rng(0)
         drawn = [np.sqrt(resampled_means(*s, n, rng)[1:]) for s in self.squares.get(metric, [])]
         for whole, *halves in measured:
             moved = whole + (halves - np.mean(halves, axis=0))

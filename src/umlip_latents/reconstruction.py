@@ -120,11 +120,11 @@ def pointwise_errors(
         raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
     chosen = regularization or default_regularization(groups)
     if metric == "lfre":
-        options = device, n_local_points, progress
-        return pointwise_local(features, train, test, groups, chosen, *options)
+        how = device, n_local_points, progress
+        return pointwise_local(features, train, test, groups, chosen, *how)
 
     def residuals(tables: Mapping[str, np.ndarray], **options: Any) -> Pairwise:
-        """After one map for each pair, or what the options ask for."""
+        """Of every test atom, after the maps of all pairs, or what the options ask for."""
         factors = TriangularFactors(device).update(tables, part_labels(train, [], groups))
         mean, scale = factors.standardization()
         together = np.concatenate([np.asarray(x)[test] for x in tables.values()], axis=1)

@@ -170,7 +170,9 @@ class TwoFoldRegression:
         """(batch, n_models, n_strengths) cross-validated error of targets side by side."""
         cutoff = self.regularization.kind == "cutoff"
         loss = self._cutoff_loss if cutoff else self._tikhonov_loss
-        (one, other), (first, second, _), (n, n_other) = self.halves, targets, self.n_rows
+        one, other = self.halves
+        first, second, _ = targets
+        n, n_other = self.n_rows
         return loss(one, first, second, n_other, widths) + loss(other, second, first, n, widths)
 
     def _cutoff_loss(self, half, y, y_other, n, widths) -> torch.Tensor:
