@@ -97,7 +97,7 @@ def test_groups_are_held_out_together_whatever_was_refused(features):
     assert found.structures.tolist() == kept.tolist()
     assert found.dropped == {5: "too large", 17: "too small"}
     # at most as many groups among the test atoms as there are labels
-    assert len(found.counts["gfre"][0]) <= 12
+    assert len(found.squares["gfre"][0][1]) <= 12
     with pytest.raises(InputError, match="do not label all"):
         compare(features, groups=labels[:50])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from umlip_latents import cumulant_features, reconstruction_matrix, split_atoms, streaming_gfre
-from umlip_latents.factors import TriangularFactors, part_labels, rows_of_parts
+from umlip_latents.factors import TriangularFactors, part_labels
 from umlip_latents.resources import InputError
 
 from .test_reconstruction import TABLES, TEST, TRAIN
@@ -21,9 +21,7 @@ def blocks(tables=TABLES, cuts=CUTS):
 
 def factors_of(block, start):
     rows = len(block["smooth"])
-    return TriangularFactors().update(
-        block, rows_of_parts(part_labels(TRAIN, TEST)[start : start + rows])
-    )
+    return TriangularFactors().update(block, part_labels(TRAIN, TEST)[start : start + rows])
 
 
 def test_blocks_give_the_errors_of_whole_tables():
@@ -112,9 +110,7 @@ def test_blocks_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="0 test atoms"):
         streaming_gfre([{"a": np.eye(5)}], np.arange(5), [])
     with pytest.raises(InputError, match="merged"):
-        factors_of(blocks()[0], 0).merge(
-            TriangularFactors().update({"a": np.eye(3)}, [[0], [1], [2]])
-        )
+        factors_of(blocks()[0], 0).merge(TriangularFactors().update({"a": np.eye(3)}, np.arange(3)))
 
 
 def test_cumulants_of_blocks_of_structures_are_those_of_all():

@@ -25,7 +25,7 @@ from umlip_latents import (
     split_atoms,
     streaming_gfre,
 )
-from umlip_latents.factors import TriangularFactors, part_labels, rows_of_parts
+from umlip_latents.factors import TriangularFactors, part_labels
 from umlip_latents.regression import default_regularization, local_folds, two_folds
 from umlip_latents.resources import InputError
 from umlip_latents.splits import split_by_origin, split_structures
@@ -128,7 +128,7 @@ def test_blocks_of_any_size_give_the_matrix_of_whole_tables(seed, cuts, by_group
     assert found == pytest.approx(expected, abs=1e-8)
     labels = part_labels(train, test, groups)
     heap = [
-        TriangularFactors().update(block, rows_of_parts(labels[i:j]))
+        TriangularFactors().update(block, labels[i:j])
         for block, (i, j) in zip(blocks, spans, strict=True)
     ]
     while len(heap) > 1:

@@ -1,9 +1,5 @@
 """What a run was about and what it found, in sentences of Markdown."""
 
-from __future__ import annotations
-
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,6 +7,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 from ase import Atoms
+from IPython.core.pylabtools import print_figure
 from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 
@@ -180,9 +177,7 @@ def show(figure: Figure, seen: str, reading: str = "") -> None:
         if axis.get_xlabel():
             named.append(": ".join(filter(None, (axis.get_title(), labels))))
     alt = escape(" ".join(". ".join(filter(None, ["; ".join(named), seen])).split()))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-    picture = base64.b64encode(buffer.getvalue()).decode()
+    picture = print_figure(figure, base64=True, dpi=150)
     display(
         HTML(
             f'<figure class="result"><img alt="{alt}" src="data:image/png;base64,{picture}">'
@@ -217,10 +212,9 @@ def trend(table: pd.DataFrame, x: str, y: str, hue: str) -> str:
     """
     said: dict[str, list[str]] = {"rises": [], "falls": [], "does not change": []}
     for name, part in table.groupby(hue, sort=False):
-        ends = part.groupby(x)[y].mean().iloc[[0, -1]].round(2)
-        way = "rises" if ends.is_monotonic_increasing else "falls"
-        word = way if ends.nunique() > 1 else "does not change"
-        said[word].append(f"{name} ({ends.iloc[0]:.2f} to {ends.iloc[-1]:.2f})")
+        first, last = part.groupby(x)[y].mean().iloc[[0, -1]].round(2)
+        word = "rises" if last > first else "falls" if last < first else "does not change"
+        said[word].append(f"{name} ({first:.2f} to {last:.2f})")
     parts = [f"{word} for {', '.join(those)}" for word, those in said.items() if those]
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 

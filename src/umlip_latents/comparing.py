@@ -146,8 +146,7 @@ def compare(
         raise InputError(" ".join(["Two sets of features are needed.", *left_out.values()]))
     folds = folds or ("atom" if by == "atom" else "group")
     labels = owner if folds == "group" else None
-    squares: dict[str, list[np.ndarray]] = {}
-    counts: dict[str, list[np.ndarray]] = {}
+    squares: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     halves: dict[str, list[np.ndarray]] = {metric: [] for metric in measures}
     for train, test in splits:
         chosen = {name: seen(name, train) for name in names}
@@ -160,9 +159,7 @@ def compare(
             pointwise = pointwise_errors(chosen, train, part, metric, groups=labels, **options)
             for kind, errors in ((metric, pointwise.errors), (MEAN_OF, pointwise.neighbours)):
                 if errors:
-                    sums, sizes = by_group(errors, names, owner[part])
-                    squares.setdefault(kind, []).append(sums)
-                    counts.setdefault(kind, []).append(sizes)
+                    squares.setdefault(kind, []).append(by_group(errors, names, owner[part]))
     return Comparison(
         names=names,
         metrics=tuple(metrics),
@@ -178,7 +175,6 @@ def compare(
         n_train=[len(train) for train, _ in splits],
         n_test=[len(test) for _, test in splits],
         squares=squares,
-        counts=counts,
         halves=halves,
     )
 

@@ -44,6 +44,14 @@ def draws(n: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
     return np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_resamples)])
 
 
+def resampled_means(
+    sums: np.ndarray, sizes: np.ndarray, n_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(1 + n_resamples, ...) means over all groups, then over drawn ones, from the groups' sums."""
+    weights = draws(len(sizes), n_resamples, rng)
+    return (np.tensordot(weights, sums, 1).T / (weights @ sizes)).T
+
+
 @dataclass
 class Comparison:
     """Reconstruction errors and other measures of all ordered pairs; from `compare`.
@@ -69,7 +77,7 @@ class Comparison:
         Name, and why these features could not be compared.
     n_train, n_test
         Atoms of each split.
-    squares, counts
+    squares
         By metric, for each split: (n_groups, n, n) sums of squared errors over the test atoms of a
         group, and (n_groups,) their number.
     halves
@@ -89,8 +97,7 @@ class Comparison:
     left_out: dict[str, str]
     n_train: list[int]
     n_test: list[int]
-    squares: dict[str, list[np.ndarray]]
-    counts: dict[str, list[np.ndarray]]
+    squares: dict[str, list[tuple[np.ndarray, np.ndarray]]]
     halves: dict[str, list[np.ndarray]]
 
     @property
@@ -161,15 +168,12 @@ class Comparison:
     def heat_map(self) -> Figure:
         """The matrices, baselines set apart; LFREs that their neighbours' mean beats are marked."""
         kind = "within-element " if self.within_element else ""
-        matrices = {f"{kind}{metric.upper()}": self.matrix(metric) for metric in self.metrics}
+        titles = {metric: f"{kind}{metric.upper()}" for metric in self.metrics}
+        matrices = {title: self.matrix(metric) for metric, title in titles.items()}
         worse = {}
-        if "lfre" in self.metrics:
-            worse[f"{kind}LFRE"] = self.matrix("lfre") >= self.matrix(MEAN_OF)
-        alike = {
-            f"{kind}{metric.upper()}": "similarity"
-            for metric in self.metrics
-            if metric in MEASURES and MEASURES[metric].larger
-        }
+        if "lfre" in titles:
+            worse[titles["lfre"]] = self.matrix("lfre") >= self.matrix(MEAN_OF)
+        alike = {titles[m]: "similarity" for m in titles if m in MEASURES and MEASURES[m].larger}
         return error_heat_maps(matrices, marked=worse, alike=alike, n_models=len(self.models))
 
     def __str__(self) -> str:
@@ -207,8 +211,7 @@ class Comparison:
         """(n_splits, n, n)."""
         if metric in self.halves:
             return np.array([values[0] for values in self.halves[metric]])
-        splits = zip(self.squares[metric], self.counts[metric], strict=True)
-        return np.sqrt([s.sum(axis=0) / c.sum() for s, c in splits])
+        return np.sqrt([sums.sum(axis=0) / sizes.sum() for sums, sizes in self.squares[metric]])
 
     def _of_mean(self, metric: str) -> np.ndarray:
         """(n_splits, n, n) errors of the neighbours' mean, NaN for a metric without neighbours."""
@@ -224,23 +227,16 @@ class Comparison:
 
     def _resampled(self, metric: str) -> np.ndarray:
         """(n_bootstrap, n, n) medians over drawn splits, NaN if none are wanted."""
-        if not self.n_bootstrap:
+        measured, n = self.halves.get(metric, []), self.n_bootstrap
+        if n == 0 or any(len(values) < 3 for values in measured):
             return np.nan * self._errors(metric)
         rng = np.random.default_rng(0)
-        values = []
-        for whole, *halves in self.halves.get(metric, ()):
-            if len(halves) < 2:
-                return np.nan * self._errors(metric)
-            drawn = rng.integers(len(halves), size=self.n_bootstrap)
-            values.append(whole + (halves - np.mean(halves, axis=0))[drawn])
-        for squares, counts in zip(
-            self.squares.get(metric, ()), self.counts.get(metric, ()), strict=True
-        ):
-            weights = draws(len(counts), self.n_bootstrap, rng)[1:]
-            errors = np.tensordot(weights, squares, 1) / (weights @ counts)[:, None, None]
-            values.append(np.sqrt(errors))
-        splits = rng.integers(len(values), size=(len(values), self.n_bootstrap))
-        return np.median(np.array(values)[splits, np.arange(self.n_bootstrap)], axis=0)
+        drawn = [np.sqrt(resampled_means(*s, n, rng)[1:]) for s in self.squares.get(metric, [])]
+        for whole, *halves in measured:
+            moved = whole + (halves - np.mean(halves, axis=0))
+            drawn.append(moved[rng.integers(len(halves), size=n)])
+        splits = rng.integers(len(drawn), size=(len(drawn), n))
+        return np.median(np.array(drawn)[splits, np.arange(n)], axis=0)
 
     def _over(self, pairs: Sequence[tuple[str, str]], metric: str) -> np.ndarray:
         """(1 + n_bootstrap,) mean error over pairs of different names, and that of each draw."""

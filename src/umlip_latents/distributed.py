@@ -4,8 +4,8 @@ Blocks of structures, and chunks of test atoms, are independent tasks. A worker 
 only the tasks it held, which Dask gives to another one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from dask.distributed import Client
 
 from . import extraction
 from .extraction import FeatureBlocks, extract_block, feature_store, loaded, missing_blocks
-from .factors import TriangularFactors, error_matrix, part_labels, rows_of_parts
+from .factors import TriangularFactors, error_matrix, part_labels
 from .features import Features
 from .models.base import LatentModel
 from .models.catalog import load_model
@@ -31,18 +31,14 @@ from .store import FeatureStore
 MERGED = 8  # factors that one task of a reduction merges
 
 
-@contextmanager
-def connected(scheduler: str | Client) -> Iterator[Client]:
+def connected(scheduler: str | Client) -> AbstractContextManager[Client]:
     """A client of the scheduler, closed at the end if only its address was given."""
     if isinstance(scheduler, Client):
-        yield scheduler
-        return
+        return nullcontext(scheduler)
     try:
-        client = Client(scheduler, set_as_default=False)
+        return Client(scheduler, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{scheduler}: no Dask scheduler answers there ({error}).") from None
-    with client:
-        yield client
 
 
 def extract_features(
@@ -145,7 +141,7 @@ def block_factors(
     number: int, labels: np.ndarray, blocks: FeatureBlocks, device: str
 ) -> TriangularFactors:
     """Factors of one block."""
-    return TriangularFactors(device).update(blocks[number], rows_of_parts(labels))
+    return TriangularFactors(device).update(blocks[number], labels)
 
 
 def local_matrix(

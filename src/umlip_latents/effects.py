@@ -6,18 +6,17 @@ effect is the mean reconstruction error between base and level over pairs of dif
 weights, so their error is not to be held against that floor and stands on its own.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from .comparison import Comparison, draws
+from .comparison import Comparison, estimate, resampled_means
 from .resources import DATA
 
 ASPECTS = ("seed", "data", "loss", "optimiser", "architecture")
+N_RESAMPLES = 1000  # of the bootstrap
 ENERGY, FORCE = "energy_mae_meV_per_atom", "force_mae_meV_per_angstrom"
 
 
@@ -66,15 +65,11 @@ def effect_table(
     seeds: Mapping[str, int],
     base: Sequence[str],
     levels: Mapping[str, Sequence[str]],
-    *,
-    metric: str = "gfre",
-    n_resamples: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     r"""Effect of every level in both directions, the seed floor, and their ratio.
 
-    With :math:`e(a, b)` the reconstruction error of b from a, a root mean square over test atoms,
-    averaged over splits,
+    With :math:`e(a, b)` the GFRE of b from a, a root mean square over test atoms, averaged over
+    splits,
 
     .. math:: E_\to = \langle e(b, l) \rangle_{b \in B, l \in L, s_b \neq s_l}, \qquad
               E_0 = \langle e(b, b') \rangle_{b \neq b' \in B}
@@ -86,17 +81,13 @@ def effect_table(
     Parameters
     ----------
     comparison
-        Of base and level models.
+        Of base and level models, GFREs among its metrics.
     seeds
         Name to seed, for every model.
     base
         Names of the base models, at least two, of different seeds.
     levels
         Level to the names of its models.
-    metric
-        Which of the comparison's errors.
-    n_resamples, seed
-        Of the bootstrap.
 
     Returns
     -------
@@ -113,20 +104,16 @@ def effect_table(
     >>> names = ("base-s0", "base-s1", "level-s2")
     >>> found = compare({n: Features(rng.normal(size=(300, 2)), *about) for n in names})
     >>> seeds = dict(zip(names, range(3)))
-    >>> table = effect_table(found, seeds, names[:2], {"level": names[2:]}, n_resamples=50)
+    >>> table = effect_table(found, seeds, names[:2], {"level": names[2:]})
     >>> table["ratio"].round(1).tolist()
     [1.0, 1.0, 1.0]
     """
-    rng = np.random.default_rng(seed)
-    drawn = [np.arange(len(base)), *(drawn_seeds(len(base), rng) for _ in range(n_resamples))]
+    rng = np.random.default_rng(0)
+    drawn = [np.arange(len(base)), *(drawn_seeds(len(base), rng) for _ in range(N_RESAMPLES))]
     times = np.array([np.bincount(who, minlength=len(base)) for who in drawn])
     place = {name: i for i, name in enumerate(comparison.names)}
-    errors = 0.0
-    splits = list(zip(comparison.squares[metric], comparison.counts[metric], strict=True))
-    for squares, counts in splits:
-        weights = draws(len(counts), n_resamples, rng)
-        mean = np.tensordot(weights, squares, 1) / (weights @ counts)[:, None, None]
-        errors = errors + np.sqrt(mean) / len(splits)
+    splits = comparison.squares["gfre"]
+    errors = sum(np.sqrt(resampled_means(*s, N_RESAMPLES, rng)) for s in splits) / len(splits)
 
     def over_pairs(members: Sequence[str], forward: bool, same_seed: bool) -> np.ndarray:
         """The mean error over pairs of base and members, and after it the resampled ones."""
@@ -161,6 +148,5 @@ def summary(**values: np.ndarray) -> dict[str, float]:
     """Of each its value (first entry) and the 95 % interval of the others."""
     row = {}
     for name, x in values.items():
-        low, high = np.quantile(x[1:], [0.025, 0.975])
-        row |= {name: x[0], f"{name}_low": low, f"{name}_high": high}
+        row |= zip((name, f"{name}_low", f"{name}_high"), estimate(x), strict=True)
     return row

@@ -37,17 +37,15 @@ class TriangularFactors:
         self.columns: dict[str, slice] = {}
         self.counts = [0] * len(PARTS)
 
-    def update(
-        self, block: Mapping[str, np.ndarray], rows: Sequence[np.ndarray]
-    ) -> TriangularFactors:
+    def update(self, block: Mapping[str, np.ndarray], labels: np.ndarray) -> TriangularFactors:
         """Take in the atoms of a block.
 
         Parameters
         ----------
         block
             Name to (n_atoms, width), the same atoms in every table.
-        rows
-            The rows of the block in fold 1, in fold 2, and in the test.
+        labels
+            The part of each atom, from `part_labels`; those without a label are in none.
         """
         tables = {name: checked_table(x, name) for name, x in block.items()}
         if len({len(x) for x in tables.values()}) != 1:
@@ -62,7 +60,8 @@ class TriangularFactors:
             # near the mean, so that a spread much smaller than the mean keeps its digits
             self.shift = x.mean(dim=0)
             self.factors = [x.new_zeros(0, 1 + x.shape[1]) for _ in PARTS]
-        for part, chosen in enumerate(rows):
+        for part in range(len(PARTS)):
+            chosen = np.flatnonzero(labels == part)
             if len(chosen):
                 added = pad(x[chosen], (1, 0), value=1.0)
                 added[:, 1:] -= self.shift
@@ -121,23 +120,17 @@ class TriangularFactors:
         From all sources or some `only`; `turned`, of what the best rotation of the source's
         features misses of the image of the linear map.
         """
-        first, second = self.standardized(0), self.standardized(1)
-        whole = torch.cat([first, second])
+        first, second = self.standardized(0)[None], self.standardized(1)[None]
+        folds = first, second, torch.cat([first, second], dim=1)
         found = {}
         for source in only or self.columns:
             s = self.columns[source]
-            fitted = TwoFoldRegression(
-                first[None, :, s],
-                second[None, :, s],
-                whole[None, :, s],
-                self.counts[:2],
-                chosen,
-            )
+            fitted = TwoFoldRegression([r[:, :, s] for r in folds], self.counts[:2], chosen)
             for target, t in self.columns.items():
-                weights = fitted.fit(first[None, :, t], second[None, :, t], whole[None, :, t])[0]
+                weights = fitted.fit([r[:, :, t] for r in folds])[0]
                 missed = x[:, t] - x[:, s] @ weights
                 if turned:
-                    missed = x[:, s] @ less_rotation(weights, whole[:, s])
+                    missed = x[:, s] @ less_rotation(weights, folds[2][0, :, s])
                 found[source, target] = missed.norm(dim=1).cpu().numpy()
         return found
 
@@ -199,11 +192,6 @@ def part_labels(
     return labels
 
 
-def rows_of_parts(labels: np.ndarray) -> list[np.ndarray]:
-    """The rows of a block in every part."""
-    return [np.flatnonzero(labels == part) for part in range(len(PARTS))]
-
-
 def streaming_gfre(
     blocks: Iterable[Mapping[str, np.ndarray]],
     train: np.ndarray,
@@ -249,7 +237,7 @@ def streaming_gfre(
     start = 0
     for block in blocks:
         stop = start + len(next(iter(block.values())))
-        factors.update(block, rows_of_parts(labels[start:stop]))
+        factors.update(block, labels[start:stop])
         start = stop
     if start < len(labels):
         raise InputError(f"The blocks hold {start} atoms, the split names atom {len(labels) - 1}.")

@@ -145,9 +145,7 @@ def error_heat_maps(
     return finished(figure)
 
 
-def grouped_bars(
-    table: pd.DataFrame, x: str, y: str, hue: str | None, *, xlabel: str, ylabel: str
-) -> Figure:
+def grouped_bars(table: pd.DataFrame, x: str, y: str, hue: str | None, **labels: str) -> Figure:
     """Bars of one quantity by model, coloured by a second label.
 
     Parameters
@@ -157,8 +155,8 @@ def grouped_bars(
     x, y, hue
         Its columns: label and height, or length and label for bars that lie, as many or long
         labels need; and what is coloured.
-    xlabel, ylabel
-        Of the axes.
+    **labels
+        ``xlabel`` and ``ylabel`` of the axes.
 
     Examples
     --------
@@ -173,7 +171,7 @@ def grouped_bars(
     sns.barplot(table, x=x, y=y, hue=hue, ax=axis)
     if not lying:
         plt.setp(axis.get_xticklabels(), rotation=25, ha="right", rotation_mode="anchor")
-    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
+    return labelled(axis, **labels)
 
 
 def lines(
@@ -182,10 +180,9 @@ def lines(
     y: str,
     hue: str,
     *,
-    xlabel: str,
-    ylabel: str,
     style: str | None = None,
     logy: bool = False,
+    **labels: str,
 ) -> Figure:
     """One quantity along another, a line per label; repeated points give a mean and its band.
 
@@ -195,10 +192,10 @@ def lines(
         In long form.
     x, y, hue, style
         Its columns: an integer such as order or epoch, height, and what colour and dashes tell.
-    xlabel, ylabel
-        Of the axes.
     logy
         A logarithmic ordinate.
+    **labels
+        ``xlabel`` and ``ylabel`` of the axes.
 
     Examples
     --------
@@ -214,7 +211,7 @@ def lines(
     if logy:
         axis.set_yscale("log")
         plain_numbers(axis.yaxis)
-    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
+    return labelled(axis, **labels)
 
 
 def distributions(
@@ -232,13 +229,11 @@ def distributions(
     Examples
     --------
     >>> figure = distributions({"a": np.arange(4), "b": np.arange(9)}, xlabel="norm")
-    >>> [line.get_label() for line in figure.axes[0].lines]
+    >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['a', 'b']
     """
     _, axis = plt.subplots(figsize=(7.5, 3.8))
-    for name, value in values.items():
-        sns.ecdfplot(x=value, label=name, ax=axis)
-    axis.legend()
+    sns.ecdfplot(dict(values), ax=axis)
     return labelled(axis, xlabel=xlabel, ylabel=ylabel)
 
 
@@ -277,9 +272,7 @@ def structure_maps(
     return finished(grid.set_titles("{col_name}").figure)
 
 
-def against_diagonal(
-    table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str
-) -> Figure:
+def against_diagonal(table: pd.DataFrame, x: str, y: str, hue: str, **labels: str) -> Figure:
     """Two versions of the same error against each other on logarithmic axes, with equality.
 
     Parameters
@@ -288,8 +281,8 @@ def against_diagonal(
         A row per point.
     x, y, hue
         Its columns: both versions, and a label.
-    xlabel, ylabel
-        Of the axes.
+    **labels
+        ``xlabel`` and ``ylabel`` of the axes.
 
     Examples
     --------
@@ -304,17 +297,15 @@ def against_diagonal(
     axis.plot(ends, ends, **GUIDE)
     axis.set(xscale="log", yscale="log")
     plain_numbers(axis.xaxis, axis.yaxis)
-    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
+    return labelled(axis, **labels)
 
 
-def about_zero(
-    table: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str
-) -> Figure:
+def about_zero(table: pd.DataFrame, x: str, y: str, hue: str, **labels: str) -> Figure:
     """Points coloured and marked by a label, with the axes' zero lines.
 
     Parameters
     ----------
-    table, x, y, hue, xlabel, ylabel
+    table, x, y, hue, **labels
         As in `against_diagonal`.
 
     Examples
@@ -328,7 +319,7 @@ def about_zero(
     axis = scatter(table, x, y, hue)
     axis.axhline(0, **GUIDE)
     axis.axvline(0, **GUIDE)
-    return labelled(axis, xlabel=xlabel, ylabel=ylabel)
+    return labelled(axis, **labels)
 
 
 def scatter(table: pd.DataFrame, x: str, y: str, hue: str) -> Axes:

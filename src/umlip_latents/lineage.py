@@ -1,7 +1,5 @@
 """What sets two published checkpoints apart, read from the catalogue."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 
@@ -70,20 +68,17 @@ def differences(
     found: Comparison,
     pairs: pd.DataFrame,
     beside: Mapping[str, Sequence[tuple[str, str]]],
-    metric: str = "gfre",
 ) -> pd.DataFrame:
-    """Errors between checkpoints that differ in the same things, beside others of their targets.
+    """GFREs between checkpoints that differ in the same things, beside others of their targets.
 
     Parameters
     ----------
     found
-        Of the checkpoints and whatever stands beside them.
+        Of the checkpoints and whatever stands beside them, GFREs among its metrics.
     pairs
         From `natural_experiments`: those of one ``aspect`` and ``level`` are taken together.
     beside
         Name to ordered pairs: of these, those with the same targets.
-    metric
-        Which of the comparison's errors.
 
     Returns
     -------
@@ -113,7 +108,7 @@ def differences(
         }
         for name, same in ({"between them": between} | others).items():
             these = [pair for pair in between if pair[1] in {target for _, target in same}]
-            numbers = *found.over(same, metric), *found.ratio(these, same, metric)
+            numbers = *found.over(same), *found.ratio(these, same)
             rows.append((aspect, level, name, len(between), *numbers))
     numbers = [number + end for number in ("error", "ratio") for end in ("", "_low", "_high")]
     columns = ["aspect", "level", "direction", "pairs", *numbers]

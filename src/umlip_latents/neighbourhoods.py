@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from .factors import Pairwise, check_spread, checked_table
-from .regression import Regularization, TwoFoldRegression, local_folds, two_folds
+from .regression import Folds, Regularization, TwoFoldRegression, local_folds, two_folds
 from .resources import InputError
 
 CHUNK = 1 << 20  # numbers in the local targets of the test atoms solved together
@@ -47,8 +47,8 @@ def pointwise_local(
     test: np.ndarray,
     groups: np.ndarray | None,
     regularization: Regularization,
-    n_local_points: int | None,
     device: str,
+    n_local_points: int | None,
     progress: bool,
 ) -> Pointwise:
     """Residual norm of every test atom after a map of its own, fitted to its neighbours."""
@@ -166,19 +166,19 @@ def local_residuals(
     n_rows = near.shape[1] - n_second, n_second
     stop, start = max(1, int(n_rows[0].max())), min(int(n_rows[0].min()), near.shape[1] - 1)
 
-    def halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def folded(x: torch.Tensor) -> Folds:
         """(n_test, rows, width) the two folds of the neighbours' features, padded with zeros."""
-        return x[:, :stop] * ~is_second[:, :stop], x[:, start:] * is_second[:, start:]
+        return x[:, :stop] * ~is_second[:, :stop], x[:, start:] * is_second[:, start:], x
 
     local = trained[source][near]
     mean = local.mean(dim=1, keepdim=True)
     local -= mean
-    fitted = TwoFoldRegression(*halves(local), local, n_rows, regularization)
+    fitted = TwoFoldRegression(folded(local), n_rows, regularization)
     goal = torch.cat([trained[target][near] for target in targets], dim=-1)
     centre = goal.mean(dim=1, keepdim=True)
     goal -= centre
     widths = [trained[target].shape[1] for target in targets]
-    guesses = fitted.predict(points[source] - mean[:, 0], *halves(goal), goal, widths)
+    guesses = fitted.predict(points[source] - mean[:, 0], folded(goal), widths)
     middles = centre[:, 0].split(widths, dim=-1)
     for target, guess, middle in zip(targets, guesses, middles, strict=True):
         off = points[target] - middle

@@ -25,10 +25,10 @@ from ase.units import GPa
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GroupKFold
 
-from .comparison import draws
+from .comparison import resampled_means
 from .cumulants import cumulant_features
 from .features import Features
-from .properties import structure_property
+from .properties import nearest_distances
 from .resources import InputError
 
 QUANTITIES = ["energy", "pressure", "force", "volume", "distance"]
@@ -73,7 +73,7 @@ def structure_labels(structures: Sequence[Atoms]) -> pd.DataFrame:
             row["force"] = np.linalg.norm(known["forces"], axis=1).mean()
         rows.append(row | ({"volume": atoms.get_volume() / len(atoms)} if atoms.pbc.all() else {}))
     labels = pd.DataFrame(rows, columns=QUANTITIES, dtype=float)
-    return labels.assign(distance=structure_property([atoms.copy() for atoms in structures])[0])
+    return labels.assign(distance=nearest_distances(structures))
 
 
 def materials(structures: Sequence[Atoms]) -> np.ndarray:
@@ -128,7 +128,7 @@ def pooled_features(features: Features, pooling: int | str) -> np.ndarray:
     return np.hstack([cumulant_features(x, n_atoms, 1), largest])
 
 
-def group_folds(groups: Sequence, n_folds: int, *, seed: int = 0) -> list[tuple[np.ndarray, ...]]:
+def group_folds(groups: Sequence, n_folds: int) -> list[tuple[np.ndarray, ...]]:
     """Training and test structures of every fold; no group has structures on both sides.
 
     Parameters
@@ -137,8 +137,6 @@ def group_folds(groups: Sequence, n_folds: int, *, seed: int = 0) -> list[tuple[
         (n_structures,) labels.
     n_folds
         Their number; at most that of the groups.
-    seed
-        Of the draw.
 
     Raises
     ------
@@ -153,7 +151,7 @@ def group_folds(groups: Sequence, n_folds: int, *, seed: int = 0) -> list[tuple[
     n_folds = min(n_folds, len(np.unique(groups)))
     if n_folds < 2:
         raise InputError("Folds by group need structures of at least two groups.")
-    folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
+    folds = GroupKFold(n_folds, shuffle=True, random_state=0)
     return list(folds.split(np.zeros(len(groups)), groups=groups))
 
 
@@ -267,9 +265,7 @@ def between(a: np.ndarray, b: np.ndarray, kernel: str | float) -> np.ndarray:
     return a @ b.T if kernel == "linear" else rbf_kernel(a, b, gamma=kernel)
 
 
-def bootstrap_means(
-    errors: np.ndarray, groups: Sequence, *, n_bootstrap: int = 500, seed: int = 0
-) -> np.ndarray:
+def bootstrap_means(errors: np.ndarray, groups: Sequence, *, n_bootstrap: int = 500) -> np.ndarray:
     """Means over structures, and those of samples in which the groups are drawn anew.
 
     Errors of one sample of structures get the same draws, so that their ratios and differences have
@@ -281,8 +277,8 @@ def bootstrap_means(
         (n_structures, n_columns), such as absolute errors of several targets.
     groups
         (n_structures,) labels of what is drawn together.
-    n_bootstrap, seed
-        Number of samples, and the seed of the draws.
+    n_bootstrap
+        Number of samples.
 
     Returns
     -------
@@ -300,5 +296,4 @@ def bootstrap_means(
     """
     of_group = pd.DataFrame(errors).groupby(np.asarray(groups))
     sums, sizes = of_group.sum().to_numpy(), of_group.size().to_numpy()
-    weights = draws(len(sizes), n_bootstrap, np.random.default_rng(seed))
-    return weights @ sums / (weights @ sizes)[:, None]
+    return resampled_means(sums, sizes, n_bootstrap, np.random.default_rng(0))

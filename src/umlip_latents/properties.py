@@ -38,9 +38,9 @@ def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
     >>> round(element_share([[0.0], [2.0], [7.0], [9.0]], [1, 1, 8, 8]), 3)
     0.925
     """
-    x = pd.DataFrame(np.asarray(features, dtype=np.float64))
-    within = x - x.groupby(np.asarray(numbers)).transform("mean")
-    return float(1 - (within**2).sum().sum() / ((x - x.mean()) ** 2).sum().sum())
+    x = np.asarray(features, dtype=np.float64)
+    within = subtract_element_means(x, np.asarray(numbers), np.arange(len(x)))
+    return float(1 - np.square(within).sum() / np.square(x - x.mean(axis=0)).sum())
 
 
 def varying(
@@ -118,10 +118,10 @@ def extreme_share(features: np.ndarray, share: float = 0.01) -> float:
     return float(distances[-max(1, round(share * len(x))) :].sum() / distances.sum())
 
 
-def invariance_deviations(
-    model: LatentModel, structures: Sequence[Atoms], *, seed: int = 0
-) -> dict[str, float]:
+def invariance_deviations(model: LatentModel, structures: Sequence[Atoms]) -> dict[str, float]:
     """Largest deviation of the backbone features under operations that must not change them.
+
+    Rotation, shift and order are random, the same in every call.
 
     Parameters
     ----------
@@ -129,8 +129,6 @@ def invariance_deviations(
         The model to test.
     structures
         Structures that the model accepts; they are repeated where they are periodic.
-    seed
-        Of the random rotation, shift and order.
 
     Returns
     -------
@@ -145,7 +143,7 @@ def invariance_deviations(
     >>> max(invariance_deviations(load_model("element"), [bulk("Cu")]).values())
     0.0
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     n_atoms = [len(a) for a in structures]
     rows = np.split(np.arange(sum(n_atoms)), np.cumsum(n_atoms)[:-1])
     orders = [rng.permutation(len(a)) for a in structures]
@@ -192,9 +190,7 @@ def translated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     return shifted
 
 
-def pretraining_retention(
-    comparison: Comparison, bespoke: Sequence[str], *, pretrained: str = "pretrained"
-) -> pd.DataFrame:
+def pretraining_retention(comparison: Comparison, bespoke: Sequence[str]) -> pd.DataFrame:
     r"""How much of its pretraining a fine-tuned model keeps.
 
     .. math:: 1 - \mathrm{GFRE}(\mathrm{pretrained} \to \mathrm{tuned}) \big/
@@ -206,12 +202,10 @@ def pretraining_retention(
     Parameters
     ----------
     comparison
-        Of all of them, GFREs among its metrics.
+        Of all of them, GFREs among its metrics; the start has the name ``pretrained``.
     bespoke
         Names of the networks trained from scratch, two at least. One of them is itself measured
         against the others, which gives the floor.
-    pretrained
-        Name of the start.
 
     Returns
     -------
@@ -222,7 +216,7 @@ def pretraining_retention(
     Raises
     ------
     InputError
-        Fewer than two bespoke networks, or one that is not compared.
+        Fewer than two bespoke networks, or one that is not compared with the pretrained one.
 
     Examples
     --------
@@ -236,11 +230,11 @@ def pretraining_retention(
     >>> pretraining_retention(found, ["bespoke 0", "bespoke 1"]).loc["tuned"].round(3).tolist()
     [1.0, 1.0, 1.0]
     """
-    errors = comparison.by_split.query("metric == 'gfre' and source == @pretrained")
+    errors = comparison.by_split.query("metric == 'gfre' and source == 'pretrained'")
     start = errors.pivot(index="split", columns="target", values="error")
-    missing = {pretrained, *bespoke} - {pretrained, *start.columns}
+    missing = {*bespoke} - {*start.columns}
     if missing or len(bespoke) < 2:
-        raise InputError(f"Retention needs two bespoke networks and {pretrained}; no {missing}.")
+        raise InputError(f"Retention needs pretrained and two bespoke networks; no {missing}.")
     rows = {}
     for name in start.columns:
         yardsticks = [b for b in bespoke if b != name]
@@ -322,10 +316,21 @@ def structure_property(structures: Sequence[Atoms]) -> tuple[np.ndarray, str]:
         energies = np.array([a.get_potential_energy() / len(a) for a in structures])
         above = energies - shares @ np.linalg.lstsq(shares, energies, rcond=None)[0]
         return above, "energy above its elements (eV/atom)"
+    return nearest_distances(structures), "distance to the nearest neighbour (Å)"
+
+
+def nearest_distances(structures: Sequence[Atoms]) -> np.ndarray:
+    """(n_structures,) mean distance in Å from an atom to its nearest neighbour, 6 if it has none.
+
+    Examples
+    --------
+    >>> nearest_distances([Atoms("H2", [[0, 0, 0], [0, 0, 0.7]]), Atoms("H")]).tolist()
+    [0.7, 6.0]
+    """
     distances = []
     for atoms in structures:
         centre, distance = neighbor_list("id", atoms, 6.0)
         nearest = np.full(len(atoms), 6.0)
         np.minimum.at(nearest, centre, distance)
         distances.append(nearest.mean())
-    return np.array(distances), "distance to the nearest neighbour (Å)"
+    return np.array(distances)

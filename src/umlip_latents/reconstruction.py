@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from sklearn.kernel_approximation import Nystroem
 
-from .factors import Pairwise, TriangularFactors, error_matrix, part_labels, rows_of_parts
+from .factors import Pairwise, TriangularFactors, error_matrix, part_labels
 from .metrics import METRICS
 from .nearness import median_distance
 from .neighbourhoods import Pointwise, pointwise_local, scaled
@@ -120,37 +120,25 @@ def pointwise_errors(
         raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
     chosen = regularization or default_regularization(groups)
     if metric == "lfre":
-        options = n_local_points, device, progress
-        return pointwise_local(features, train, test, groups, chosen, *options)
-    options = train, test, groups, chosen, device
+        how = device, n_local_points, progress
+        return pointwise_local(features, train, test, groups, chosen, *how)
+
+    def residuals(tables: Mapping[str, np.ndarray], **options: Any) -> Pairwise:
+        """Of every test atom, after the maps of all pairs, or what the options ask for."""
+        factors = TriangularFactors(device).update(tables, part_labels(train, [], groups))
+        mean, scale = factors.standardization()
+        together = np.concatenate([np.asarray(x)[test] for x in tables.values()], axis=1)
+        goal = (torch.from_numpy(together).to(mean) - mean) / scale
+        return factors.residuals(goal, chosen, **options)
+
     if metric != "kernel":
-        found = pointwise_global(features, *options, turned=metric == "gfrd")
-        return Pointwise(found)
+        return Pointwise(residuals(features, turned=metric == "gfrd"))
     errors: Pairwise = {}
     for source, x in features.items():
         bent = f"kernel of {source}"
-        tables = {bent: kernel_features(x, train), **features}
-        found = pointwise_global(tables, *options, only=[bent])
+        found = residuals({bent: kernel_features(x, train), **features}, only=[bent])
         errors |= {(source, target): found[bent, target] for target in features}
     return Pointwise(errors)
-
-
-def pointwise_global(
-    features: Mapping[str, np.ndarray],
-    train: np.ndarray,
-    test: np.ndarray,
-    groups: np.ndarray | None,
-    regularization: Regularization,
-    device: str,
-    **options: Any,
-) -> Pairwise:
-    """Residual norm of every test atom after the maps of all pairs, or what options ask for."""
-    rows = rows_of_parts(part_labels(train, [], groups))
-    factors = TriangularFactors(device).update(features, rows)
-    mean, scale = factors.standardization()
-    together = np.concatenate([np.asarray(x)[test] for x in features.values()], axis=1)
-    goal = (torch.from_numpy(together).to(mean) - mean) / scale
-    return factors.residuals(goal, regularization, **options)
 
 
 def kernel_features(features: np.ndarray, train: np.ndarray) -> np.ndarray:

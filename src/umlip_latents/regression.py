@@ -11,6 +11,8 @@ from .resources import InputError
 
 FOLD_SEED = 0x5F3759DF  # of skmatter.metrics
 
+Folds = Sequence[torch.Tensor]  # a table in the first fold, in the second, and in both
+
 
 @dataclass(frozen=True)
 class Regularization:
@@ -102,19 +104,15 @@ def local_folds(groups: torch.Tensor) -> torch.Tensor:
     """
     alike = groups[:, :, None] == groups[:, None, :]
     size, first = alike.sum(dim=2), alike.int().argmax(dim=2)
-    place = torch.arange(groups.shape[1], device=groups.device)
-    leads = first == place
-    _, label = torch.unique(groups, return_inverse=True)
-    rank = torch.where(leads, size * (label.max() + 1) - label, -1)
-    order = rank.argsort(dim=1, descending=True)
+    leads = first == torch.arange(groups.shape[1], device=groups.device)
+    label = torch.unique(groups, return_inverse=True)[1]
+    order = torch.where(leads, size * (label.max() + 1) - label, -1).argsort(1, descending=True)
+    size *= leads  # the first of a group stands for all of it
     loads = groups.new_zeros(len(groups), 2)
     side = torch.zeros_like(groups)
     for member in order.T[: int(leads.sum(dim=1).max())]:
         half = (loads[:, 1] < loads[:, 0]).long()[:, None]
-        number = torch.where(
-            rank.gather(1, member[:, None]) < 0, 0, size.gather(1, member[:, None])
-        )
-        loads.scatter_add_(1, half, number)
+        loads.scatter_add_(1, half, size.gather(1, member[:, None]))
         side.scatter_(1, member[:, None], half)
     return side.gather(1, first)
 
@@ -137,10 +135,9 @@ class TwoFoldRegression:
 
     Parameters
     ----------
-    first, second
-        (batch, rows, width): the source in the two folds; rows of zeros change nothing.
-    whole
-        (batch, rows, width): the source in both.
+    source
+        Three tables (batch, rows, width), as of every target: its rows in the first fold, in the
+        second, and in both. Rows of zeros change nothing.
     n_rows
         Samples in the two folds, numbers or one (batch,) for each: more than the rows above if
         those are factors, fewer if some are padding. Where a fold has none, nothing can be
@@ -150,13 +147,9 @@ class TwoFoldRegression:
     """
 
     def __init__(
-        self,
-        first: torch.Tensor,
-        second: torch.Tensor,
-        whole: torch.Tensor,
-        n_rows: Sequence[int | torch.Tensor],
-        regularization: Regularization,
+        self, source: Folds, n_rows: Sequence[int | torch.Tensor], regularization: Regularization
     ) -> None:
+        first, second, whole = source
         self.regularization = regularization
         self.n_rows = [torch.as_tensor(n, device=whole.device).reshape(-1) for n in n_rows]
         n_all = int((self.n_rows[0] + self.n_rows[1]).max())
@@ -173,17 +166,14 @@ class TwoFoldRegression:
             self.halves.append((u, s, a, a.mT @ a))
         self.u, self.s, self.vh = svd(whole)
 
-    def losses(
-        self, first: torch.Tensor, second: torch.Tensor, widths: Sequence[int]
-    ) -> torch.Tensor:
+    def losses(self, targets: Folds, widths: list[int]) -> torch.Tensor:
         """(batch, n_models, n_strengths) cross-validated error of targets side by side."""
-        loss = {"cutoff": self._cutoff_loss, "tikhonov": self._tikhonov_loss}
-        loss = loss[self.regularization.kind]
-        pairs = ((first, second, self.n_rows[1]), (second, first, self.n_rows[0]))
-        return sum(
-            loss(half, y, y_other, n, list(widths))
-            for half, (y, y_other, n) in zip(self.halves, pairs, strict=True)
-        )
+        cutoff = self.regularization.kind == "cutoff"
+        loss = self._cutoff_loss if cutoff else self._tikhonov_loss
+        one, other = self.halves
+        first, second, _ = targets
+        n, n_other = self.n_rows
+        return loss(one, first, second, n_other, widths) + loss(other, second, first, n, widths)
 
     def _cutoff_loss(self, half, y, y_other, n, widths) -> torch.Tensor:
         """Root mean square over the rows of the other fold, averaged over a target's columns."""
@@ -214,37 +204,28 @@ class TwoFoldRegression:
             losses.append(goal.square().sum(dim=(1, 2))[:, None] + change)
         return torch.stack(losses, dim=1)
 
-    def inverses(
-        self, first: torch.Tensor, second: torch.Tensor, widths: Sequence[int]
-    ) -> torch.Tensor:
+    def inverses(self, targets: Folds, widths: list[int]) -> torch.Tensor:
         """(batch, n_models, rank) regularized reciprocals of the singular values."""
         # the first of equal losses, as scikit-matter takes it
-        best = torch.argmin(self.losses(first, second, widths), dim=-1)
+        best = torch.argmin(self.losses(targets, widths), dim=-1)
         strength = torch.gather(self.strengths, 1, best)
         inverse = self.regularization.inverse(self.s[:, None], strength[..., None])
         nothing_to_choose_by = torch.minimum(*self.n_rows) == 0
         return torch.where(nothing_to_choose_by[:, None, None], 0.0, inverse)
 
-    def fit(self, first: torch.Tensor, second: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    def fit(self, target: Folds) -> torch.Tensor:
         """(batch, width, n_columns) weights of the map to one target."""
-        inverse = self.inverses(first, second, [whole.shape[-1]])
-        return self.vh.mT @ (inverse.mT * (self.u.mT @ whole))
+        inverse = self.inverses(target, [target[2].shape[-1]])
+        return self.vh.mT @ (inverse.mT * (self.u.mT @ target[2]))
 
-    def predict(
-        self,
-        x: torch.Tensor,
-        first: torch.Tensor,
-        second: torch.Tensor,
-        whole: torch.Tensor,
-        widths: Sequence[int],
-    ) -> list[torch.Tensor]:
-        """(batch, n_columns) image of one point of each problem, for every target.
+    def predict(self, x: torch.Tensor, targets: Folds, widths: list[int]) -> list[torch.Tensor]:
+        """(batch, n_columns) image of one point of each problem, for every target side by side.
 
         From left to right no product of two matrices is left.
         """
-        inverse = self.inverses(first, second, widths)
+        inverse = self.inverses(targets, widths)
         shares = ((x[:, None] @ self.vh.mT) * inverse) @ self.u.mT
-        parts = whole.split(list(widths), dim=-1)
+        parts = targets[2].split(widths, dim=-1)
         return [(shares[:, i : i + 1] @ y)[:, 0] for i, y in enumerate(parts)]
 
 

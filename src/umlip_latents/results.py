@@ -1,7 +1,5 @@
 """What was found, on disk: tables, findings, figures."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from .provenance import provenance
-from .resources import DATA, InputError, made, written_whole
+from .resources import DATA, InputError, made, write_whole, written_whole
 
 REFERENCE = DATA / "reference-results" / "full"
 PUBLISHED = DATA / "published" / "reconstruction_errors.csv"
@@ -54,11 +52,11 @@ def save_results(
         if table.empty:
             continue
         text = table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
-        write_text(folder / f"{name}-{key}.csv", text)
+        write_whole(folder / f"{name}-{key}.csv", text)
     content = {"headlines": list(headlines), "findings": list(findings)}
     content["provenance"] = provenance()
     content["profile"] = os.environ.get("UMLIP_LATENTS_PROFILE", "interactive")
-    write_text(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
+    write_whole(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -85,10 +85,9 @@ def split_atoms(
     if not 0 < n_test < total - 1:
         raise InputError(f"n_test {n_test}: must lie between 1 and {total - 2} for {total} atoms.")
     at_least(0, seed=seed)
+    if by == "atom":  # as if each were a structure
+        n_atoms, groups = np.ones(total, dtype=int), None
     rng = np.random.default_rng(seed)
-    if by == "atom":
-        order = rng.permutation(total)
-        return np.sort(order[n_test:]), np.sort(order[:n_test])
     _, group = np.unique(np.arange(len(n_atoms)) if groups is None else groups, return_inverse=True)
     sizes = np.bincount(group, weights=n_atoms)
     order = rng.permutation(len(sizes))

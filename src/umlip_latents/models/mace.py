@@ -19,8 +19,8 @@ import torch
 from ase import Atoms
 from ase.io import write
 
-from ..resources import DATA, InputError, sha256, verified, written_whole
-from .base import LAYERS, Adapter, Course, periodic, recorded
+from ..resources import DATA, InputError, sha256, verified, write_whole, written_whole
+from .base import LAYERS, Adapter, Course, numbered, periodic, recorded
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
@@ -73,7 +73,7 @@ class MaceModel(Adapter):
         super().__init__(network, name, network.atomic_numbers.tolist(), about)
         self.last_maps = [last_map(readout) for readout in network.readouts]
         self.inputs = {f"readout-{i}": linear for i, linear in enumerate(self.last_maps)}
-        self.outputs = {f"interaction-{i}": p for i, p in enumerate(network.products, start=1)}
+        self.outputs = numbered(network.products)
         columns = {name: scalar_columns(p.linear.irreps_out) for name, p in self.outputs.items()}
         read = map(self.read_columns, network.readouts)
         self.columns = columns | dict(zip(self.inputs, read, strict=True))
@@ -138,8 +138,7 @@ class MaceModel(Adapter):
         with written_whole(path) as weights:
             weights.write_bytes(save(state))
             card |= {"sha256": sha256(weights), "architecture": architecture(self.network)}
-            with written_whole(path.with_suffix(".json")) as temporary:
-                temporary.write_text(json.dumps(card, indent=1) + "\n")
+            write_whole(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
 
     def restored(self, path: Path, name: str) -> MaceModel:
         """The model of the card beside the weights, which may have one head more than this one."""
