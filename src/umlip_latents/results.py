@@ -87,9 +87,3 @@ def save_figure(figure: Figure, path: Path) -> None:
         raise InputError(f"{path}: its ending names no format of a figure, such as .svg.")
     with rc_context({"svg.fonttype": "none"}), written_whole(path) as temporary:
         figure.savefig(temporary, format=ending, bbox_inches="tight")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
