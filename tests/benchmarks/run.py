@@ -33,8 +33,7 @@ from umlip_latents import (
 from umlip_latents.book import ROOT
 from umlip_latents.features import common_structures
 from umlip_latents.provenance import provenance
-from umlip_latents.resources import DATA, InputError
-from umlip_latents.results import write_text
+from umlip_latents.resources import DATA, InputError, write_whole
 from umlip_latents.similarity import MEASURES, measured
 
 CHGNETS = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan")
@@ -269,7 +268,7 @@ def main() -> None:
     machine = {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads()}
     content = {"provenance": provenance() | machine, "sections": sections}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(arguments.output, json.dumps(content, indent=1) + "\n")
+    write_whole(arguments.output, json.dumps(content, indent=1) + "\n")
     for section in sections:
         table = pd.DataFrame(section["rows"], columns=section["header"])
         print(f"\n{section['title']}\n\n{table.to_markdown(index=False)}")
