@@ -27,6 +27,7 @@ BOOTSTRAP_HELP = "Resamples for the intervals."
 METRIC_HELP = "A reconstruction error or another measure; repeatable."
 MODEL_HELP = "A name, a checkpoint file, or a class of your own, FILE.py:CLASS, whose code is run"
 LAYER_HELP = "backbone, last, or another that the model has, such as interaction-1."
+WORKERS_HELP = "Processes that share the work; by default one for each core."
 STORE_HELP = "Folder to keep features in and resume from."
 PARAMETER_HELP = "A parameter of --only, in YAML: every=1, models='[chgnet-0.3.0]'; repeatable."
 TRUST_HELP = "Allow a pickled checkpoint, or one for which no SHA-256 is published."
@@ -127,14 +128,21 @@ def datasets() -> tuple[Any, str]:
 @click.option("--structures", required=True, help="A data set's name, or a file.")
 @click.option("--output", required=True, type=NPZ, help="NPZ file to write.")
 @from_model
+@click.option("--workers", type=click.IntRange(1, MANY), help=WORKERS_HELP)
 def extract(
-    model: str, structures: str, output: Path, layer: str, store: Path | None, trust: bool
+    model: str,
+    structures: str,
+    output: Path,
+    layer: str,
+    store: Path | None,
+    trust: bool,
+    workers: int | None,
 ) -> tuple[Any, str]:
     """Per-atom features of structures."""
 
     read = latents.load_structures(structures)
     found = latents.extract_features(
-        read, latents.load_model(model, trust=trust), layer, store=store
+        read, latents.load_model(model, trust=trust), layer, store=store, workers=workers
     )
     found.save(output)
     for index, why in found.dropped.items():

@@ -17,7 +17,7 @@ from dask import bag
 from dask.distributed import Client
 
 from . import extraction
-from .extraction import FeatureBlocks, extract_block, feature_store, loaded, missing_blocks
+from .extraction import FeatureBlocks, Task, feature_store, loaded, missing_blocks
 from .factors import TriangularFactors, error_matrix, part_labels
 from .features import Features
 from .models.base import LatentModel
@@ -77,24 +77,17 @@ def extract_features(
     blocks = feature_store(structures, here, store)
     with connected(scheduler) as client:
         tasks = [
-            client.submit(write_block, *missing, model, blocks, pure=False)
-            for missing in missing_blocks(structures, blocks)
+            client.submit(write_block, blocks, model, task, pure=False)
+            for task in missing_blocks(structures, blocks)
         ]
         client.gather(tasks)
     return extraction.extract_features(structures, here, layer, store=store, progress=progress)
 
 
-def write_block(
-    number: int,
-    start: int,
-    block: Sequence[Atoms],
-    model: str | Path | LatentModel,
-    store: FeatureStore,
-) -> None:
+def write_block(blocks: FeatureStore, model: str | Path | LatentModel, task: Task) -> None:
     """One block, unless a worker that died since had finished it."""
-    if number not in store:
-        model = cached_model(model) if isinstance(model, str | Path) else model
-        store.write(number, *extract_block(block, model, start))
+    here = cached_model(model) if isinstance(model, str | Path) else model
+    extraction.write_block(blocks, here, task)
 
 
 cached_model = cache(load_model)

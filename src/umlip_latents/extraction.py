@@ -19,12 +19,14 @@ from .models.remote import RemoteModel
 from .resources import InputError
 from .store import FeatureStore
 from .structures import check_structure, fingerprint
+from .workers import default_workers, side_by_side
 
 BLOCK = 128  # structures that are stored, and resumed, together
 # Edges in one forward pass. More do not fit the processor's cache: with 40,000 an edge takes MACE
 # twice as long. What is too much for the memory is halved (`forward`).
 BATCH_SIZE = 6_000
 ABOUT = ("n_atoms", "numbers", "kept")  # what a block holds beside its layers
+Task = tuple[int, int, Sequence[Atoms]]  # number, index of the first structure, and its structures
 
 
 def extract_features(
@@ -33,6 +35,7 @@ def extract_features(
     layer: str = "backbone",
     *,
     store: str | Path | None = None,
+    workers: int | None = None,
     progress: bool = True,
 ) -> Features:
     """Latent features of every atom of every structure that the model accepts.
@@ -51,6 +54,10 @@ def extract_features(
     store
         Folder in which all layers are kept, so that an interrupted run goes on where it stopped
         and a repeated one only reads; by default one that is deleted again.
+    workers
+        Processes of one thread each that share the blocks of 128 structures that are not stored
+        yet; by default `workers.default_workers`. The features do not depend on it. With one,
+        this process does it all, with the threads that PyTorch has.
     progress
         Show a progress bar.
 
@@ -75,7 +82,8 @@ def extract_features(
     """
     if store is None:
         with tempfile.TemporaryDirectory() as folder:
-            return extract_features(structures, model, layer, store=folder, progress=progress)
+            options = {"store": folder, "workers": workers, "progress": progress}
+            return extract_features(structures, model, layer, **options)
     model = loaded(model)
     remote = isinstance(model, RemoteModel)
     if layer not in model.widths and not remote:  # a remote model's own Python knows all its layers
@@ -88,15 +96,15 @@ def extract_features(
     with tqdm(total=n_missing, desc=model.name, unit="structure", disable=not progress) as bar:
         # a second process waits, and finds what the first one stored
         with blocks.writing() if missing else nullcontext():
-            for number, start, block in missing:
-                if blocks.sound(number, names):
-                    bar.update(len(block))
-                    continue
+            left = [task for task in missing if not blocks.sound(task[0], names)]
+            for number, *_ in left:
                 blocks.discard(number)
-                if not remote:
-                    blocks.write(number, *extract_block(block, model, start, bar.update))
-        if missing and remote:
-            model.extract(structures, layer, Path(store), lambda n: bar.update(n - bar.n))
+            bar.update(n_missing - sum(len(block) for *_, block in left))
+            if not remote:
+                fill(blocks, model, left, workers, bar.update)
+        if left and remote:
+            see = lambda n: bar.update(n - bar.n)  # noqa: E731
+            model.extract(structures, layer, Path(store), see, workers)
     parts |= {number: blocks.read(number, names) for number, *_ in missing}
     arrays, refused = zip(*(parts[n] for n in numbers), strict=True) if parts else ((), ())
     dropped = {int(index): why for one in refused for index, why in one.items()}
@@ -106,6 +114,33 @@ def extract_features(
     whole = (np.concatenate([one[key] for one in arrays]) for key in names)
     identities = model.fingerprint, blocks.provenance["structures"]
     return Features(*whole, dropped, model.name, layer, *identities)
+
+
+def fill(
+    blocks: FeatureStore,
+    model: LatentModel,
+    missing: Sequence[Task],
+    workers: int | None,
+    watch: Callable[[int], Any],
+) -> None:
+    """Compute and store blocks, side by side where the model allows it."""
+    store = partial(write_block, blocks, model)
+    n_workers = min(workers or default_workers(), len(missing))
+    if n_workers > 1 and getattr(model, "forks", False):
+        by_size = sorted(missing, key=lambda task: sum(map(len, task[2])), reverse=True)
+        side_by_side(store, by_size, n_workers, watch)
+        missing = [task for task in missing if task[0] not in blocks]
+    for task in missing:
+        store(task, watch)
+
+
+def write_block(
+    blocks: FeatureStore, model: LatentModel, task: Task, watch: Callable[[int], Any] = bool
+) -> None:
+    """One block, unless somebody has finished it since."""
+    number, start, block = task
+    if number not in blocks:
+        blocks.write(number, *extract_block(block, model, start, watch))
 
 
 def loaded(model: str | Path | LatentModel) -> LatentModel | RemoteModel:
@@ -118,9 +153,7 @@ def n_blocks(structures: Sequence[Atoms]) -> int:
     return -(-len(structures) // BLOCK)
 
 
-def missing_blocks(
-    structures: Sequence[Atoms], blocks: Container[int]
-) -> list[tuple[int, int, Sequence[Atoms]]]:
+def missing_blocks(structures: Sequence[Atoms], blocks: Container[int]) -> list[Task]:
     """Number, index of the first structure, and structures of each block that is not stored.
 
     Raises `InputError` if a structure in these cannot be computed.

@@ -134,6 +134,12 @@ def weights_file(folder: Path, epoch: int) -> Path:
 class Adapter:
     """What the families share. Each adds `graph`, what `features` takes, and `features`.
 
+    Attributes
+    ----------
+    forks
+        Whether a fork of the process can compute, too: not where the library has threads of its
+        own. A model without this attribute is taken not to.
+
     Parameters
     ----------
     network
@@ -150,6 +156,8 @@ class Adapter:
     InputError
         A weight is not a finite number.
     """
+
+    forks = True
 
     def __init__(
         self,

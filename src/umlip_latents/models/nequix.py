@@ -54,6 +54,8 @@ class NequixModel(Adapter):
         What the network was built from, for `untrained`.
     """
 
+    forks = False  # JAX uses all cores by itself
+
     def __init__(self, network: Nequix, name: str, config: dict | None = None) -> None:
         self.network, self.name, self.config = network, name, config or {}
         self.elements = MATERIALS_ELEMENTS

@@ -37,13 +37,18 @@ class RemoteModel:
     files: tuple[tuple[str, str, str | None], ...] = ()
 
     def extract(
-        self, structures: Sequence[Atoms], layer: str, store: Path, watch: Callable[[int], Any]
+        self,
+        structures: Sequence[Atoms],
+        layer: str,
+        store: Path,
+        watch: Callable[[int], Any],
+        workers: int | None = None,
     ) -> None:
         """Have the features of the structures written into a store.
 
         Parameters
         ----------
-        structures, layer, store
+        structures, layer, store, workers
             As `extract_features` was given them.
         watch
             Called with how many structures the other Python has dealt with, when it tells.
@@ -62,6 +67,7 @@ class RemoteModel:
             command = [python, "-u", "-m", "umlip_latents", "extract", "--model", self.name]
             command += ["--layer", layer, "--structures", file, "--store", store]
             command += ["--output", Path(folder) / "features.npz"]
+            command += ["--workers", str(workers)] if workers else []
 
             def see(line: str) -> None:
                 if bar := re.search(r" (\d+)/\d+ \[", line):
