@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import joblib
 import papermill
 import yaml
 from tqdm import tqdm
@@ -182,11 +183,14 @@ def run_all(parameters: Mapping[str, Mapping[str, Any]], source: Path) -> None:
     source
         As in `execute`.
     """
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n_cores = joblib.cpu_count()
+    at_once = min(n_cores, MOST_AT_ONCE)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the notebooks, which are as many as cores
+    # that one of them may use, two at least, or the last ones would leave a core without work
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(max(2, n_cores // at_once)))
     waiting, running, start = dict(parameters), {}, time.monotonic()
     bar = tqdm(total=len(waiting), desc="notebooks", unit="notebook", disable=None)
-    with bar, ProcessPoolExecutor(min(n_cores, MOST_AT_ONCE), get_context("spawn")) as pool:
+    with bar, ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
         try:
             while waiting or running:
                 unfinished = {*waiting, *running.values()}

@@ -15,7 +15,6 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 POLL = 0.1  # seconds between two looks at the workers
 
@@ -70,7 +69,6 @@ def side_by_side(
             torch.set_num_threads(1)
             # whatever is wrong, the caller sees it, too
             with open(os.devnull, "w") as nothing, redirect_stderr(nothing), suppress(Exception):
-                threadpool_limits(1)
                 while number := numbers.read(8):
                     work(tasks[int.from_bytes(number, sys.byteorder)], advance)
 
