@@ -92,14 +92,13 @@ def extract_features(
     names, numbers = (layer, *ABOUT), range(n_blocks(structures))
     parts = {n: part for n in numbers if (part := blocks.sound(n, names))}
     missing = missing_blocks(structures, parts)
-    n_missing = sum(len(block) for *_, block in missing)
-    with tqdm(total=n_missing, desc=model.name, unit="structure", disable=not progress) as bar:
+    with tqdm(desc=model.name, unit="structure", disable=not progress) as bar:
         # a second process waits, and finds what the first one stored
         with blocks.writing() if missing else nullcontext():
             left = [task for task in missing if not blocks.sound(task[0], names)]
             for number, *_ in left:
                 blocks.discard(number)
-            bar.update(n_missing - sum(len(block) for *_, block in left))
+            bar.reset(sum(len(block) for *_, block in left))
             if not remote:
                 fill(blocks, model, left, workers, bar.update)
         if left and remote:
