@@ -13,17 +13,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.linalg
 import torch
 from skmatter.metrics import global_reconstruction_error as skmatter_gfre
 from skmatter.metrics import local_reconstruction_error as skmatter_lfre
 
 from umlip_latents import (
     extract_features,
+    list_models,
     load_model,
     load_structures,
     reconstruction_matrix,
@@ -31,10 +36,14 @@ from umlip_latents import (
     streaming_gfre,
 )
 from umlip_latents.book import ROOT
+from umlip_latents.environments import CURRENT, make_environment
+from umlip_latents.extraction import BATCH_SIZE, packed
 from umlip_latents.features import common_structures
+from umlip_latents.models.base import Unsupported
 from umlip_latents.provenance import provenance
 from umlip_latents.resources import DATA, InputError, write_whole
 from umlip_latents.similarity import MEASURES, measured
+from umlip_latents.workers import default_workers
 
 CHGNETS = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan")
 ATOMS = 100_000  # of the short run of the streaming GFRE
@@ -119,20 +128,114 @@ def against_the_libraries(n_structures: int) -> list[tuple]:
         ours, found = seconds(extract_features, structures, model, progress=False)
         kept = [structures[i] for i in found.kept]
         if name.startswith("chgnet"):
-            way = "`predict_structure(s, return_atom_feas=True)`"
 
-            def library(atoms, network=model.network):
+            def library(atoms, task, network=model.network):
                 structure = AseAtomsAdaptor.get_structure(atoms)
-                return network.predict_structure(structure, return_atom_feas=True)
+                return network.predict_structure(structure, task=task, return_atom_feas=True)
+
+            ways = {
+                "`predict_structure(s, return_atom_feas=True)`": partial(library, task="efsm"),
+                "the same with `task='e'`": partial(library, task="e"),
+            }
         else:
-            way = "`MACECalculator.get_descriptors`"
-            library = MACECalculator(
-                models=[model.network], device="cpu", default_dtype="float32"
-            ).get_descriptors
-        library(kept[0])
-        theirs, _ = seconds(lambda: [library(atoms) for atoms in kept])  # noqa: B023
-        rows.append((name, way, len(kept), f"{ours:.1f}", f"{theirs:.1f}", f"{theirs / ours:.1f}"))
+            calculator = MACECalculator([model.network], device="cpu", default_dtype="float32")
+            ways = {"`MACECalculator.get_descriptors`": calculator.get_descriptors}
+        for way, work in ways.items():
+            work(kept[0])
+            theirs, _ = seconds(lambda: [work(atoms) for atoms in kept])  # noqa: B023
+            cells = (f"{ours:.1f}", f"{theirs:.1f}", f"{theirs / ours:.1f}")
+            rows.append((name, way, len(kept), *cells))
     return rows
+
+
+def spin(_: int) -> None:
+    """Keep a core busy."""
+    while True:
+        pass
+
+
+def by_workers(n_structures: int) -> list[tuple]:
+    """Extraction by one process and by as many as there are cores, alone and beside busy ones."""
+    structures = load_structures("mptrj-random-1k")[:n_structures]
+    n_cores = default_workers()
+    rows = []
+    for name in ("chgnet-0.3.0", "mini-mace-mptrj"):
+        model = load_model(name)
+        extract_features(structures[:3], model, progress=False)  # warm up
+        one, many = (
+            seconds(extract_features, structures, model, workers=n, progress=False)[0]
+            for n in (1, n_cores)
+        )
+        with get_context("spawn").Pool(n_cores) as busy:
+            busy.map_async(spin, range(n_cores))
+            time.sleep(3)
+            beside, _ = seconds(extract_features, structures, model, progress=False)
+        cells = (f"{one:.1f}", f"{many:.1f}", f"{one / many:.2f}")
+        rows.append((name, len(structures), *cells, f"{beside:.1f}", f"{beside / many:.2f}"))
+    return rows
+
+
+LIMITED = ("chgnet-0.3.0", "mini-mace-mptrj", "7net-0", "nequix-untrained-s0",
+           "tensornet-untrained-s0", "soap")  # fmt: skip
+
+
+def limit(name: str, n_structures: int) -> None:
+    """Print the seconds of graphs, of the bare forward passes, and of the extraction by one."""
+    model, structures = load_model(name), load_structures("mptrj-random-1k")[:n_structures]
+    graphs, took = {}, {}
+    start = time.perf_counter()
+    for index, atoms in enumerate(structures):
+        with suppress(Unsupported):
+            graphs[index] = model.prepare(atoms)
+    took["graphs"] = time.perf_counter() - start
+    sizes = {index: model.size(graph) for index, graph in graphs.items()}
+    batches = [[graphs[i] for i in batch] for batch in packed(sizes, BATCH_SIZE)]
+    for batch in batches:  # warm up, also what is compiled for a shape
+        model.features(batch)
+    took["forward"], _ = seconds(lambda: [model.features(batch) for batch in batches])
+    work = extract_features, structures, model
+    took["here"], _ = seconds(*work, workers=1, progress=False)
+    print(json.dumps(took))
+
+
+def against_the_limit(n_structures: int) -> list[tuple]:
+    """What extraction by one process adds to the networks' own forward passes."""
+    rows = []
+    for name in LIMITED:
+        environment = list_models()[name].get("environment")
+        python = make_environment(environment) if environment else sys.executable
+        command = [python, __file__, "--limit", name, "--structures", str(n_structures)]
+        variables = {CURRENT: environment} if environment else {}
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, **variables}
+        )
+        took = json.loads(done.stdout.splitlines()[-1])
+        cells = (f"{took[key]:.2f}" for key in ("forward", "graphs", "here"))
+        rows.append((name, *cells, f"{took['here'] / took['forward']:.2f}"))
+    return rows
+
+
+def errors_against_the_limit(tables, train, test) -> list[tuple]:
+    """GFRE against one pass over the tables, LFRE against LAPACK on matrices of its shapes."""
+    widths = [x.shape[1] for x in tables.values()]
+    gfre, _ = seconds(reconstruction_matrix, tables, train, test, "gfre")
+    memory, _ = seconds(lambda: [x.sum() for x in tables.values()])
+    lfre, _ = seconds(reconstruction_matrix, tables, train, test, "lfre", n_local_points=64)
+
+    def factorise(width: int) -> None:
+        for _ in test:
+            for n_rows in (64, 32, 32):  # all neighbours, and each of the folds
+                scipy.linalg.svd(noise[:n_rows, :width], full_matrices=False)
+
+    noise = np.random.default_rng(0).normal(size=(64, max(widths)))
+    lapack, _ = seconds(lambda: [factorise(width) for width in widths])
+    return [
+        (metric, bound, f"{ours:.2f}", f"{least:.2f}", f"{ours / least:.1f}")
+        for metric, bound, ours, least in (
+            ("GFRE", "one sum over the tables", gfre, memory),
+            ("LFRE", "the singular values by LAPACK, one thread", lfre, lapack),
+        )
+    ]
 
 
 def noisy_blocks(n_atoms: int) -> Iterator[dict[str, np.ndarray]]:
@@ -223,9 +326,13 @@ def main() -> None:
     parser.add_argument("--structures", type=int, default=200, help="structures extracted")
     parser.add_argument("--output", type=Path, default=DATA / "reference-results/benchmarks.json")
     parser.add_argument("--stream", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--limit", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stream:
         stream(arguments.stream)
+        return
+    if arguments.limit:
+        limit(arguments.limit, arguments.structures)
         return
     tables, n_atoms = real_tables()
     train, test = split_atoms(n_atoms, 1000)
@@ -247,6 +354,22 @@ def main() -> None:
             "title": "Extraction against the libraries, one structure after the other",
             "header": ["model", "library's way", "structures", "here, s", "library, s", "ratio"],
             "rows": extracted,
+        },
+        {
+            "title": "Extraction by one process and one per core, alone and beside busy processes",
+            "header": ["model", "structures", "one, s", "all, s", "ratio", "beside busy ones, s",
+                       "ratio"],
+            "rows": by_workers(5 * arguments.structures),
+        },
+        {
+            "title": "Extraction by one process against the bare forward passes",
+            "header": ["model", "forward passes, s", "graphs, s", "all, s", "all / forward"],
+            "rows": against_the_limit(arguments.structures),
+        },
+        {
+            "title": "Matrices against a bound",
+            "header": ["metric", "bound", "here, s", "bound, s", "ratio"],
+            "rows": errors_against_the_limit(tables, train, test),
         },
         {
             "title": "Streaming GFRE of three tables of width 64: growth with atoms",
