@@ -222,7 +222,7 @@ def test_bad_features_are_refused(features):
     with pytest.raises(InputError, match="Two sets of features are needed"):
         compare(made(a=np.ones((TOTAL, 2)), b=features["wide"].features))
     other = Features(features["wide"].features, N_ATOMS, 15 - NUMBERS, np.arange(len(N_ATOMS)))
-    with pytest.raises(InputError, match="do not describe the same structures"):
+    with pytest.raises(InputError, match="a and b: do not describe the same structures"):
         compare({"a": features["wide"], "b": other})
 
 

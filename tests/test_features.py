@@ -117,7 +117,7 @@ def test_other_files_of_numpy_are_refused_in_a_sentence(tmp_path):
 
 def test_features_of_other_structures_are_not_compared(tmp_path, capsys):
     other = replace(GOOD, structures="t" * 64, model="n", fingerprint="g" * 64)
-    with pytest.raises(InputError, match="do not describe the same structures"):
+    with pytest.raises(InputError, match="m and n: do not describe the same structures"):
         common_structures([GOOD, other])
     with pytest.raises(InputError, match="do not describe the same structures"):
         compare({"one": GOOD, "other": other})

@@ -113,9 +113,10 @@ def compare(
     if len(features) < 2:
         raise InputError("A comparison needs at least two sets of features.")
     found = dict(zip(features, common_structures(list(features.values())), strict=True))
-    one = next(iter(found.values()))
-    if any(not np.array_equal(f.numbers, one.numbers) for f in found.values()):
-        raise InputError("The features do not describe the same structures.")
+    (first, one), *others = found.items()
+    for other, f in others:
+        if not np.array_equal(f.numbers, one.numbers):
+            raise InputError(f"{first} and {other}: do not describe the same structures.")
     owner = owners(one, by, groups)
     seeds = tuple(range(seed, seed + n_splits))
     if not 0 < train_share <= 1:

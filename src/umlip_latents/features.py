@@ -128,8 +128,10 @@ def common_structures(features: Sequence[Features]) -> list[Features]:
     >>> [f.kept.tolist() for f in common_structures([model([0, 1]), model([1, 2])])]
     [[1], [1]]
     """
-    if len({f.structures for f in features} - {""}) > 1:
-        raise InputError("The features do not describe the same structures.")
+    one, *others = [f for f in features if f.structures] or features
+    for other in others:
+        if other.structures != one.structures:
+            raise InputError(f"{one.model} and {other.model}: do not describe the same structures.")
     kept = reduce(np.intersect1d, (f.kept for f in features))
     if len(kept) == 0:
         raise InputError("No structure is accepted by every compared model.")
