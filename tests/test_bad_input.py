@@ -264,6 +264,9 @@ MISUSE = {
     "select element.npz --n -1": "--n",
     "select element.npz --n all": "--n",
     f"{EXTRACT} good.xyz --store good.xyz": "--store",
+    f"{EXTRACT} good.xyz --workers 0": "--workers",
+    f"{EXTRACT} good.xyz --workers all": "--workers",
+    f"{EXTRACT} good.xyz --workers {10**9}": "--workers",
     "environments --make soap --remove soap": "exclude each other",
     "environments soap": "unexpected",
     "book -p every=1": "--only",
@@ -477,6 +480,10 @@ PYTHON = {
     "extract into a file": (
         lambda: ul.extract_features([SILICON], "element", store="good.xyz"),
         "good.xyz",
+    ),
+    "extract by nobody": (
+        lambda: ul.extract_features([SILICON], "element", workers=0),
+        "workers 0: must be a whole number from 1 on",
     ),
     "extract by no model": (lambda: ul.extract_features([SILICON], "gone"), "gone: no such"),
     "features of no model at all": (

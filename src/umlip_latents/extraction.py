@@ -16,7 +16,7 @@ from .features import Features
 from .models.base import LAYERS, LatentModel, Unsupported
 from .models.catalog import load_model
 from .models.remote import RemoteModel
-from .resources import InputError
+from .resources import InputError, at_least
 from .store import FeatureStore
 from .structures import check_structure, fingerprint
 from .workers import default_workers, side_by_side
@@ -70,8 +70,8 @@ def extract_features(
     Raises
     ------
     InputError
-        A layer that the model lacks, no structure at all that it accepts, or one that makes no
-        sense (`structures.check_structure`).
+        Fewer than one worker, a layer that the model lacks, no structure at all that it accepts,
+        or one that makes no sense (`structures.check_structure`).
 
     Examples
     --------
@@ -84,6 +84,7 @@ def extract_features(
         with tempfile.TemporaryDirectory() as folder:
             options = {"store": folder, "workers": workers, "progress": progress}
             return extract_features(structures, model, layer, **options)
+    at_least(1, workers=workers)
     model = loaded(model)
     remote = isinstance(model, RemoteModel)
     if layer not in model.widths and not remote:  # a remote model's own Python knows all its layers
