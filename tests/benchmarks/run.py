@@ -138,7 +138,9 @@ def against_the_libraries(n_structures: int) -> list[tuple]:
                 "the same with `task='e'`": partial(library, task="e"),
             }
         else:
-            calculator = MACECalculator([model.network], device="cpu", default_dtype="float32")
+            calculator = MACECalculator(
+                models=[model.network], device="cpu", default_dtype="float32"
+            )
             ways = {"`MACECalculator.get_descriptors`": calculator.get_descriptors}
         for way, work in ways.items():
             work(kept[0])
