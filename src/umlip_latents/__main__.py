@@ -12,8 +12,6 @@ def main() -> int:
     """Run one command; returns the exit status."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupted)
-    # threads that wait for each other sleep, and leave the cores to whoever has work for them
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from .cli import main
 
