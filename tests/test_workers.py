@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -12,7 +11,7 @@ import pytest
 from ase.build import bulk
 
 from umlip_latents import extract_features, extraction
-from umlip_latents.workers import default_workers, side_by_side
+from umlip_latents.workers import side_by_side
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux")
 
@@ -112,20 +111,23 @@ def test_a_model_that_does_not_say_that_it_forks_stays_in_its_process(many, mode
     assert own.calls >= 3
 
 
-def test_as_many_workers_as_there_are_cores_to_use(monkeypatch):
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    code += "from umlip_latents.workers import default_workers as n; print(n())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "1\n"
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # what joblib, and many a batch system, knows
-    assert default_workers() == 1
+def test_as_many_workers_as_there_are_cores_to_use(many, models, monkeypatch):
+    """As joblib counts them: by affinity, control group, and what a batch system allows."""
+    asked = []
+    monkeypatch.setattr(extraction, "side_by_side", lambda *given: asked.append(given[2]))
+    for n_cores in ("1", "2"):
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", n_cores)
+        extract_features(many, models["mini-mace-mptrj"], progress=False)
+    assert asked == [2] * (len(os.sched_getaffinity(0)) > 1)
 
 
-def test_a_process_that_must_have_none_computes_itself(many, tmp_path):
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_process_that_must_have_none_computes_itself(workers, many, tmp_path):
     """As a worker of a pool, or of a loader of data."""
 
     def work():
-        extract_features(many, "mini-mace-mptrj", store=tmp_path, progress=False)
+        options = {"store": tmp_path, "workers": workers, "progress": False}
+        extract_features(many, "mini-mace-mptrj", **options)
 
     process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
     process.start()

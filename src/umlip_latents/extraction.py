@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 from ase import Atoms
 from tqdm import tqdm
@@ -19,7 +20,7 @@ from .models.remote import RemoteModel
 from .resources import InputError, at_least
 from .store import FeatureStore
 from .structures import check_structure, fingerprint
-from .workers import default_workers, side_by_side
+from .workers import can_fork, side_by_side
 
 BLOCK = 128  # structures that are stored, and resumed, together
 # Edges in one forward pass. More do not fit the processor's cache: with 40,000 an edge takes MACE
@@ -56,8 +57,9 @@ def extract_features(
         and a repeated one only reads; by default one that is deleted again.
     workers
         Processes of one thread each that share the blocks of 128 structures that are not stored
-        yet; by default `workers.default_workers`. The features do not depend on it. With one,
-        this process does it all, with the threads that PyTorch has.
+        yet; by default as many as there are cores to use, by affinity and control group. The
+        features do not depend on it. With one, or where processes cannot be forked safely, which
+        is everywhere but on Linux, this process does it all, with the threads that PyTorch has.
     progress
         Show a progress bar.
 
@@ -125,8 +127,8 @@ def fill(
 ) -> None:
     """Compute and store blocks, side by side where the model allows it."""
     store = partial(write_block, blocks, model)
-    n_workers = min(workers or default_workers(), len(missing))
-    if n_workers > 1 and getattr(model, "forks", False):
+    n_workers = min(workers or joblib.cpu_count(), len(missing))
+    if n_workers > 1 and can_fork() and getattr(model, "forks", False):
         by_size = sorted(missing, key=lambda task: sum(map(len, task[2])), reverse=True)
         side_by_side(store, by_size, n_workers, watch)
         missing = [task for task in missing if task[0] not in blocks]

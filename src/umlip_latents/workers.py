@@ -12,21 +12,15 @@ from contextlib import redirect_stderr, suppress
 from multiprocessing import connection
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 
 POLL = 0.1  # seconds between two looks at the workers
 
 
-def default_workers() -> int:
-    """As many as there are cores for this process, by its affinity and its control group.
-
-    One where processes cannot be forked safely, which is everywhere but on Linux, and in a process
-    that must not have any of its own.
-    """
-    forks = sys.platform == "linux" and not multiprocessing.current_process().daemon
-    return joblib.cpu_count() if forks else 1
+def can_fork() -> bool:
+    """Whether this process may have copies: on Linux, unless it must not have any of its own."""
+    return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
 def side_by_side(

@@ -19,6 +19,7 @@ from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import scipy.linalg
@@ -43,7 +44,6 @@ from umlip_latents.models.base import Unsupported
 from umlip_latents.provenance import provenance
 from umlip_latents.resources import DATA, InputError, write_whole
 from umlip_latents.similarity import MEASURES, measured
-from umlip_latents.workers import default_workers
 
 CHGNETS = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan")
 ATOMS = 100_000  # of the short run of the streaming GFRE
@@ -159,7 +159,7 @@ def spin(_: int) -> None:
 def by_workers(n_structures: int) -> list[tuple]:
     """Extraction by one process and by as many as there are cores, alone and beside busy ones."""
     structures = load_structures("mptrj-random-1k")[:n_structures]
-    n_cores = default_workers()
+    n_cores = joblib.cpu_count()
     rows = []
     for name in ("chgnet-0.3.0", "mini-mace-mptrj"):
         model = load_model(name)
