@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from uuid import uuid4
 
+import dask
 import numpy as np
 import pytest
 from dask.distributed import Client, LocalCluster
@@ -159,7 +160,8 @@ def test_lfre_is_dealt_out_and_named_models_are_loaded_by_the_workers(
 def test_what_cannot_be_shared_is_refused(client, tmp_path):
     with pytest.raises(InputError, match="environment of its own"):
         distributed.extract_features(client, STRUCTURES, "7net-0", store=tmp_path)
-    with pytest.raises(InputError, match="no Dask scheduler answers"):
+    quickly = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
+    with quickly, pytest.raises(InputError, match="no Dask scheduler answers"):
         distributed.extract_features("nowhere:1", STRUCTURES, "element", store=tmp_path)
     with pytest.raises(InputError, match="extract them first"):
         FeatureBlocks(STRUCTURES, ["element"], "last", tmp_path)

@@ -78,7 +78,10 @@ def build(profile: str, output: Path) -> Path:
         part["chapters"] = [c for c in part["chapters"] if [*source.glob(f"{c['file']}.*")]]
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     write_settings(source, toc, substitutions(profile, output / "results"))
-    return build_html(source, output, "--warningiserror") / "index.html"
+    start = time.monotonic()
+    page = build_html(source, output, "--warningiserror") / "index.html"
+    print(f"{time.monotonic() - start:6.0f} s  pages", flush=True)
+    return page
 
 
 def build_chapter(number: str, profile: str, settings: Mapping[str, Any], output: Path) -> Path:

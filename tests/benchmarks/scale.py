@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from ase import Atoms
 from dask.distributed import Client, LocalCluster
 
@@ -32,6 +33,7 @@ from umlip_latents.resources import DATA, write_whole
 MODELS = ("mini-mace-mptrj", "chgnet-0.3.0")
 LAYER = "last"
 N_TEST, N_LOCAL = 100_000, 1_000  # atoms
+N_WORKERS = 2
 
 
 def many_atoms(n_atoms: int) -> list[Atoms]:
@@ -60,7 +62,7 @@ class Watch(threading.Thread):
     peaks
         Process to MiB.
     kill_at
-        Number of blocks of the store after which a worker is killed.
+        Number of blocks in the store after which a worker is killed.
     """
 
     def __init__(self, client: Client, store: Path, kill_at: int) -> None:
@@ -68,10 +70,11 @@ class Watch(threading.Thread):
         self.client, self.store, self.kill_at = client, store, kill_at
         self.peaks: dict[int, float] = {}
         self.killed = 0
+        self.over = threading.Event()
 
     def run(self) -> None:
-        """Until the process ends."""
-        while True:
+        """Until it is over."""
+        while not self.over.wait(1):
             pids = [*self.client.run(os.getpid).values()]
             for pid in (*pids, os.getpid()):
                 with suppress(OSError):
@@ -79,7 +82,6 @@ class Watch(threading.Thread):
             if not self.killed and len([*self.store.glob("*/block-*")]) >= self.kill_at:
                 self.killed = pids[0]
                 os.kill(self.killed, signal.SIGKILL)
-            time.sleep(1)
 
 
 def timed(work: Callable, *args: Any, **options: Any) -> tuple[float, Any]:
@@ -89,6 +91,18 @@ def timed(work: Callable, *args: Any, **options: Any) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
+def on_disk(store: Path, n_atoms: int) -> list[tuple]:
+    """Of each model and layer the columns, the bytes and the bytes per atom."""
+    rows = []
+    for name in MODELS:
+        (folder,) = store.glob(f"{name}-*.zarr")
+        for layer, width in load_model(name).widths.items():
+            files = folder.glob(f"block-*/{layer}/**/*")
+            size = sum(path.stat().st_size for path in files if path.is_file())
+            rows.append((name, layer, width, size, size / n_atoms))
+    return rows
+
+
 def main() -> None:
     """Run it, print the figures, write them down."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -96,49 +110,84 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=DATA / "reference-results/scale.json")
     arguments = parser.parse_args()
     structures = many_atoms(arguments.atoms)
-    n_atoms = np.array([len(atoms) for atoms in structures])
-    steps, found = {}, {"structures": len(structures), "atoms": int(n_atoms.sum())}
+    steps, features = {}, {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=N_WORKERS, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         store, work = Path(folder), (client, structures)
         watch = Watch(client, store, kill_at=len(structures) // 512)
         watch.start()
-        features = {}
         for name in MODELS:
             extraction = distributed.extract_features, *work, name, LAYER
             steps[f"extraction, {name}"], features[name] = timed(*extraction, store=store)
         blocks = FeatureBlocks(structures, MODELS, LAYER, store)
         kept = np.concatenate(blocks.n_atoms())
+        n_atoms = int(kept.sum())
         owner = np.repeat(np.arange(len(kept)), kept)
-        train, test = split_atoms(kept, min(N_TEST, len(owner) // 10), by="structure")
-        steps["streaming GFRE"], gfre = timed(
+        train, test = split_atoms(kept, min(N_TEST, n_atoms // 10), by="structure")
+        steps["streaming GFRE, both ways"], gfre = timed(
             distributed.streaming_gfre, client, blocks, train, test, groups=owner
         )
-        tables = {
-            name: part.features
-            for name, part in zip(MODELS, common_structures(list(features.values())), strict=True)
-        }
+        common = common_structures([*features.values()])
+        tables = {part.model: part.features for part in common}
         some = np.random.default_rng(0).choice(test, min(N_LOCAL, len(test)), replace=False)
-        steps[f"LFRE of {N_LOCAL:,} atoms"], lfre = timed(
+        steps[f"LFRE of {len(some):,} atoms, both ways"], lfre = timed(
             distributed.local_matrix, client, tables, train, some, groups=owner
         )
-        sizes = [path.stat().st_size for path in store.rglob("*") if path.is_file()]
-        columns = sum(sum(load_model(name).widths.values()) for name in MODELS)
-        found |= {
-            "killed_workers": int(bool(watch.killed)),
-            "MiB": {"caller": watch.peaks[os.getpid()],
-                    "worker": max(m for p, m in watch.peaks.items() if p != os.getpid())},
-            "bytes": sum(sizes),
-            "bytes_per_number": sum(sizes) / len(owner) / columns,
-            "files": len(sizes),
-        }  # fmt: skip
-    found |= {"seconds": steps, "gfre": gfre.to_dict(), "lfre": lfre.to_dict()}
-    about = provenance() | {"cores": os.cpu_count(), "models": MODELS, "layer": LAYER}
-    write_whole(arguments.output, json.dumps({"provenance": about, **found}, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+        watch.over.set()
+        watch.join()
+        disk = on_disk(store, n_atoms)
+        files = {
+            name: sum(path.is_file() for path in store.glob(f"{name}-*/**/*")) for name in MODELS
+        }
+    workers = [mib for pid, mib in watch.peaks.items() if pid != os.getpid()]
+    per_atom = {name: sum(row[4] for row in disk if row[0] == name) for name in MODELS}
+    hours = {step: N_WORKERS * took / 3600 * 1e9 / n_atoms for step, took in steps.items()}
+    cost = [
+        (name, f"{hours[f'extraction, {name}']:,.0f}", f"{per_atom[name] / 1000:.2f}",
+         f"{next(row[4] for row in disk if row[:2] == (name, LAYER)) / 1000:.2f}",
+         f"{files[name] * 1e9 / n_atoms / 1e6:.1f}")
+        for name in MODELS
+    ]  # fmt: skip
+    streaming = next(step for step in steps if step.startswith("streaming"))
+    cost.append((streaming, f"{hours[streaming]:,.1f}", "-", "-", "-"))
+    sections = [
+        {
+            "title": f"{len(structures):,} structures, {n_atoms:,} atoms that both models accept, "
+            f"{N_WORKERS} workers of one thread, {int(bool(watch.killed))} of them killed on the "
+            f"way; largest memory of a worker {max(workers):,.0f} MiB, of the caller, which has "
+            f"the structures and one layer, {watch.peaks[os.getpid()]:,.0f} MiB",
+            "header": ["step", "seconds", "atoms per second and worker"],
+            "rows": [
+                (step, f"{took:.0f}", f"{n_atoms / took / N_WORKERS:,.0f}")
+                for step, took in steps.items()
+            ],
+        },
+        {
+            "title": "What lies on disk",
+            "header": ["model", "layer", "columns", "bytes per atom", "bytes per number"],
+            "rows": [
+                (name, layer, width, f"{each:.0f}", f"{each / width:.2f}")
+                for name, layer, width, _, each in disk
+            ],
+        },
+        {
+            "title": "A thousand times as many: 10⁹ atoms",
+            "header": ["what", "core hours", "TB, all layers", f"TB, {LAYER} layer alone",
+                       "million files"],
+            "rows": cost,
+        },
+    ]  # fmt: skip
+    machine = {"cores": os.cpu_count(), "torch_threads": 1}
+    content = {"provenance": provenance() | machine, "sections": sections}
+    errors = {"gfre": gfre.to_dict(), "lfre": lfre.to_dict()}
+    write_whole(arguments.output, json.dumps(content | errors, indent=1) + "\n")
+    for section in sections:
+        table = pd.DataFrame(section["rows"], columns=section["header"])
+        print(f"\n{section['title']}\n\n{table.to_markdown(index=False)}")
+    print(f"\nGFRE\n{gfre}\n\nLFRE\n{lfre}")
 
 
 if __name__ == "__main__":

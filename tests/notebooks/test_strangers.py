@@ -1,9 +1,10 @@
 """Every notebook on parameters that nobody had in mind when it was written."""
 
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
+import joblib
 import nbformat
 import numpy as np
 import papermill
@@ -11,6 +12,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import write
+from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from umlip_latents.book import ROOT
 
@@ -100,10 +106,14 @@ SETS = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Every notebook with every set of parameters, as many at a time as there are cores."""
-    folder = tmp_path_factory.mktemp("strangers")
+    """Every notebook with every set of parameters, as many at a time as there are cores.
 
-    def run(case: tuple[str, str]) -> list[str] | Exception:
+    One kernel runs many of them, one after the other, and imports the libraries only once.
+    """
+    folder = tmp_path_factory.mktemp("strangers")
+    kernels = SimpleQueue()
+
+    def run(case: tuple[str, str]) -> nbformat.NotebookNode | CellExecutionError:
         name, notebook = case
         make, models, baselines = SETS[name]
         work = folder / name.replace(" ", "-")
@@ -121,23 +131,27 @@ def runs(tmp_path_factory):
             "results": str(work / "results"),
         }
         known = papermill.inspect_notebook(str(source))
+        here = {k: v for k, v in parameters.items() if k in known}
+        filled = parameterize_notebook(load_notebook_node(str(source)), here)
+        filled.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+        kernel = kernels.get()
         try:
-            done = papermill.execute_notebook(
-                source,
-                work / f"{notebook}.ipynb",
-                parameters={k: v for k, v in parameters.items() if k in known},
-                kernel_name="python3",
-                progress_bar=False,
-            )
-        except papermill.PapermillExecutionError as error:
+            return NotebookClient(filled, km=kernel).execute()
+        except CellExecutionError as error:
             return error
-        return nbformat.reads(nbformat.writes(done), 4)
+        finally:
+            kernels.put(kernel)
 
     cases = [(name, notebook) for name in SETS for notebook in NOTEBOOKS]
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(os.cpu_count()) as pool:
+    n_kernels = joblib.cpu_count()
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(n_kernels) as pool:
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.chdir(ROOT / "notebooks")  # of the process: papermill's own would be one for all
-        return dict(zip(cases, pool.map(run, cases), strict=True))
+        patch.chdir(ROOT / "notebooks")
+        for _ in range(n_kernels):
+            kernels.put(KernelManager(kernel_name="python3"))
+        yield dict(zip(cases, pool.map(run, cases), strict=True))
+        while not kernels.empty():
+            kernels.get().shutdown_kernel(now=True)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
