@@ -13,8 +13,9 @@ from ase.build import fcc111, molecule
 from mace.calculators import MACECalculator
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from umlip_latents import Features, extract_features, features_by_name
+from umlip_latents import Features, extract_features, features_by_name, load_model
 from umlip_latents import extraction as module
+from umlip_latents.book import ROOT
 from umlip_latents.extraction import packed
 from umlip_latents.features import common_structures
 from umlip_latents.resources import InputError
@@ -206,6 +207,13 @@ def test_models_that_cannot_be_had_are_named_and_none_at_all_is_an_error():
     assert "no-such-model" in missing["no-such-model"]
     with pytest.raises(InputError, match=r"no features\. no-such-model"):
         features_by_name([cell], ["no-such-model"])
+
+
+def test_a_registered_model_is_loaded_once_and_a_file_every_time():
+    own = ROOT / "notebooks" / "my_model.py:SymmetryFunctions"
+    assert module.loaded("chgnet-0.3.0") is module.loaded("chgnet-0.3.0")
+    assert module.loaded(own) is not module.loaded(own)
+    assert load_model("chgnet-0.3.0") is not module.loaded("chgnet-0.3.0")
 
 
 class Overflowing(Counting):

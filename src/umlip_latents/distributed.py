@@ -27,6 +27,7 @@ from .reconstruction import pointwise_errors
 from .regression import Regularization, default_regularization
 from .resources import InputError
 from .store import FeatureStore
+from .workers import keep_memory
 
 MERGED = 8  # factors that one task of a reduction merges
 
@@ -86,6 +87,7 @@ def extract_features(
 
 def write_block(blocks: FeatureStore, model: str | Path | LatentModel, task: Task) -> None:
     """One block, unless a worker that died since had finished it."""
+    keep_memory()
     here = cached_model(model) if isinstance(model, str | Path) else model
     extraction.write_block(blocks, here, task)
 

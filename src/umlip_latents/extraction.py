@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .features import Features
 from .models.base import LAYERS, LatentModel, Unsupported
-from .models.catalog import load_model
+from .models.catalog import catalogue_entry, load_model
 from .models.remote import RemoteModel
 from .resources import InputError, at_least
 from .store import FeatureStore
@@ -147,7 +147,14 @@ def write_block(
 
 def loaded(model: str | Path | LatentModel) -> LatentModel | RemoteModel:
     """The model of a name or file, or the one that it is already."""
-    return load_model(model) if isinstance(model, str | Path) else model
+    if not isinstance(model, str | Path):
+        return model
+    return registered(model) if catalogue_entry(str(model)) else load_model(model)
+
+
+# A MACE takes as long to build as to read a few hundred structures, and another layer is asked for
+# soon. Nobody else gets these, so that nobody trains on; files may change and are read anew.
+registered = lru_cache(64)(load_model)
 
 
 def n_blocks(structures: Sequence[Atoms]) -> int:

@@ -11,7 +11,7 @@ from .captions import listed
 from .claims import claims_page
 from .models.catalog import list_models
 from .provenance import provenance
-from .resources import DATA, registry
+from .resources import registry
 from .results import PUBLISHED, REFERENCE
 from .structures import list_datasets
 
@@ -43,7 +43,8 @@ def substitutions(profile: str, results: Path) -> dict[str, str | dict[str, str]
         "results_published": published_tables(),
         "cumulant_steps": cumulant_steps({"this build": results, "full scale": REFERENCE}),
         "claims": claims_page(registry("claims")),
-        "benchmarks": benchmark_tables(DATA / "reference-results" / "benchmarks.json"),
+        "benchmarks": benchmark_tables(REFERENCE.parent / "benchmarks.json"),
+        "scale": benchmark_tables(REFERENCE.parent / "scale.json"),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -16,11 +17,25 @@ import numpy as np
 import torch
 
 POLL = 0.1  # seconds between two looks at the workers
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt
 
 
 def can_fork() -> bool:
     """Whether this process may have copies: on Linux, unless it must not have any of its own."""
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
+
+
+def keep_memory() -> None:
+    """Have this process keep what it frees for the next batch, up to a gigabyte.
+
+    To ask the system for the same pages again and again takes a small MACE a quarter of its time,
+    and a third of CHGNet's under the settings of Dask's workers. Another C library than GNU's is
+    left as it is.
+    """
+    with suppress(AttributeError, OSError):
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(TRIM_THRESHOLD, 1 << 30)
+        c_library.mallopt(MMAP_THRESHOLD, 1 << 25)
 
 
 def side_by_side(
@@ -61,6 +76,7 @@ def side_by_side(
 
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends them
             torch.set_num_threads(1)
+            keep_memory()
             # whatever is wrong, the caller sees it, too
             with open(os.devnull, "w") as nothing, redirect_stderr(nothing), suppress(Exception):
                 while number := numbers.read(8):

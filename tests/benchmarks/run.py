@@ -19,6 +19,7 @@ from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import joblib
 import numpy as np
@@ -26,8 +27,10 @@ import pandas as pd
 import psutil
 import scipy.linalg
 import torch
+import zarr
 from skmatter.metrics import global_reconstruction_error as skmatter_gfre
 from skmatter.metrics import local_reconstruction_error as skmatter_lfre
+from zarr.codecs import BloscCodec, ZstdCodec
 
 from umlip_latents import (
     extract_features,
@@ -46,6 +49,7 @@ from umlip_latents.models.base import Unsupported
 from umlip_latents.provenance import provenance
 from umlip_latents.resources import DATA, InputError, write_whole
 from umlip_latents.similarity import MEASURES, measured
+from umlip_latents.store import PACKED
 
 CHGNETS = ("chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan")
 ATOMS = 100_000  # of the short run of the streaming GFRE
@@ -290,6 +294,49 @@ def errors_against_the_limit(tables, train, test) -> list[tuple]:
     ]
 
 
+WAYS: dict[str, Callable[[tuple], dict]] = {
+    "Zarr's own choice": lambda shape: {},
+    "none": lambda shape: {"chunks": shape, "compressors": None},
+    "Zstandard": lambda shape: {"chunks": shape, "compressors": ZstdCodec(level=3)},
+    "Zstandard, bytes shuffled": lambda shape: {
+        "chunks": shape, "compressors": BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
+    },
+    "LZ4, bytes shuffled (the store's)": lambda shape: {"chunks": shape, "compressors": PACKED},
+    "the same in shards of four chunks": lambda shape: {
+        "chunks": (shape[0] // 4, shape[1]), "shards": shape, "compressors": PACKED
+    },
+}  # fmt: skip
+
+
+def compressions() -> list[tuple]:
+    """Features in blocks as the store writes them, compressed in several ways; best of three."""
+
+    def write(blocks: np.ndarray, folder: Path, way: str) -> None:
+        for number, block in enumerate(blocks):
+            group = zarr.open_group(folder / str(number), mode="w", zarr_format=3)
+            group.create_array("features", data=block, **WAYS[way](block.shape))
+
+    def read(folder: Path) -> None:
+        for block in folder.iterdir():
+            zarr.open_group(block, mode="r")["features"][:]
+
+    rows = []
+    structures = load_structures("mptrj-random-1k")
+    for name in ("chgnet-0.3.0", "mini-mace-mptrj"):
+        found = extract_features(structures, name, store=ROOT / "_build" / "features").features
+        blocks = found[: len(found) // 3000 * 3000].reshape(-1, 3000, found.shape[1])
+        for way in WAYS:
+            with TemporaryDirectory() as temporary:
+                folder = Path(temporary)
+                runs = [(seconds(write, blocks, folder, way)[0], seconds(read, folder)[0])
+                        for _ in range(3)]  # fmt: skip
+                sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+            speeds = (f"{blocks.nbytes / 2**20 / t:.0f}" for t in np.min(runs, axis=0))
+            left = f"{sum(sizes) / blocks.nbytes:.2f}"
+            rows.append((name, way, left, *speeds, len(sizes) // len(blocks)))
+    return rows
+
+
 def noisy_blocks(n_atoms: int) -> Iterator[dict[str, np.ndarray]]:
     """Blocks of three tables of width 64 that share hidden causes."""
     rng = np.random.default_rng(0)
@@ -424,6 +471,12 @@ def main() -> None:
             "title": "Matrices against a bound",
             "header": ["metric", "bound", "here, s", "bound, s", "ratio"],
             "rows": errors_against_the_limit(tables, train, test),
+        },
+        {
+            "title": "Blocks of features on disk, a backbone layer of 3,000 atoms each",
+            "header": ["model", "compression", "of the bytes", "written, MiB/s", "read, MiB/s",
+                       "files"],
+            "rows": compressions(),
         },
         {
             "title": "Streaming GFRE of three tables of width 64: growth with atoms",

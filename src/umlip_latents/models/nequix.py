@@ -19,7 +19,8 @@ from nequix.model import Nequix, NequixConvolution, load_model
 
 from .base import MATERIALS_ELEMENTS, Adapter, identity, numbered, periodic
 
-EDGES_PER_NODE = 16  # of a padded batch at most: nodes cost little, and there are fewer shapes
+# Of a padded batch, at most and at least: a shape more costs seconds, nodes and padding little.
+EDGES_PER_NODE, EDGES = 8, 6_144
 
 
 class Graph(NamedTuple):
@@ -85,7 +86,7 @@ class NequixModel(Adapter):
         vectors, species, senders, receivers = map(np.concatenate, zip(*graphs, strict=True))
         starts = np.repeat(np.cumsum([0, *n_atoms[:-1]]), [self.size(graph) for graph in graphs])
         n_edges = padded(len(vectors))
-        n_nodes = padded(max(len(species) + 1, n_edges // EDGES_PER_NODE))
+        n_nodes = max(n_edges, padded(EDGES_PER_NODE * (len(species) + 1))) // EDGES_PER_NODE
         edges, nodes = (0, n_edges - len(vectors)), (0, n_nodes - len(species))
         found = scalars(
             self.network,
@@ -99,8 +100,8 @@ class NequixModel(Adapter):
 
 
 def padded(n: int) -> int:
-    """The next of 6, 8, 12, 16, 24, ...: 6,144 leaves the usual batch of 6,000 edges its size."""
-    power = 1 << max(n - 1, 7).bit_length()
+    """The next of 6, 8, 12, 16, ... times 1,024, which leaves the usual batch of 6,000 its size."""
+    power = 1 << max(n - 1, EDGES - 1).bit_length()
     return power * 3 // 4 if n <= power * 3 // 4 else power
 
 
