@@ -92,8 +92,10 @@ class TestAdapter(checks.AdapterSuite):
 
 def test_the_padded_sizes_are_few_and_not_far():
     sizes = {n: nequix.padded(n) for n in range(1, 50_000)}
-    assert len(set(sizes.values())) < 30
-    assert all(n <= size <= max(8, 1.5 * n) for n, size in sizes.items())
+    assert len(set(sizes.values())) < 9
+    assert sizes[1] == sizes[700] == 768
+    assert sizes[1000] == sizes[6000] == 6144
+    assert all(n <= size <= max(6144, 1.5 * n) for n, size in sizes.items())
 
 
 def energies(model: NequixModel, structures: list[Atoms]) -> np.ndarray:

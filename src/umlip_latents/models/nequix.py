@@ -19,8 +19,9 @@ from nequix.model import Nequix, NequixConvolution, load_model
 
 from .base import MATERIALS_ELEMENTS, Adapter, identity, numbered, periodic
 
-# Of a padded batch, at most and at least: a shape more costs seconds, nodes and padding little.
-EDGES_PER_NODE, EDGES = 8, 6_144
+# Of a padded batch. A shape more costs seconds, nodes and padding little: the usual batch of 6,000
+# edges and what is left over at the end of a block have the same one.
+EDGES_PER_NODE, FEW, USUAL = 8, 768, 6_144
 
 
 class Graph(NamedTuple):
@@ -100,9 +101,9 @@ class NequixModel(Adapter):
 
 
 def padded(n: int) -> int:
-    """The next of 6, 8, 12, 16, ... times 1,024, which leaves the usual batch of 6,000 its size."""
-    power = 1 << max(n - 1, EDGES - 1).bit_length()
-    return power * 3 // 4 if n <= power * 3 // 4 else power
+    """The next of 768 and 6, 8, 12, 16, ... times 1,024."""
+    power = 1 << max(n - 1, USUAL - 1).bit_length()
+    return FEW if n <= FEW else power * 3 // 4 if n <= power * 3 // 4 else power
 
 
 @eqx.filter_jit
