@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,6 +54,8 @@ class ChgnetModel(Adapter):
         """CHGNet's own graph, with the cutoffs of this very checkpoint."""
         converter = self.network.graph_converter
         lattice = Lattice(periodic(atoms, 2 * converter.atom_graph_cutoff).cell.array)
+        collecting = gc.isenabled()
+        gc.disable()  # it would look through the many small parts of a graph again and again
         try:
             return converter(
                 Structure(lattice, atoms.numbers, atoms.positions, coords_are_cartesian=True)
@@ -62,6 +65,9 @@ class ChgnetModel(Adapter):
             if "isolated atom" in why:
                 why = f"no neighbour inside {converter.atom_graph_cutoff:g} angstrom of an atom"
             raise Unsupported(f"{self.name} cannot build its graph ({why})") from None
+        finally:
+            if collecting:
+                gc.enable()
 
     def size(self, graph: CrystalGraph) -> int:
         """Directed edges of the atom graph plus angles."""
