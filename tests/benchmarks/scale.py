@@ -144,7 +144,11 @@ def main() -> None:
         }
     workers = [mib for pid, mib in watch.peaks.items() if pid != os.getpid()]
     per_atom = {name: sum(row[4] for row in disk if row[0] == name) for name in MODELS}
-    hours = {step: N_WORKERS * took / 3600 * 1e9 / n_atoms for step, took in steps.items()}
+    hours = {  # of what every atom takes part in
+        step: N_WORKERS * took / 3600 * 1e9 / n_atoms
+        for step, took in steps.items()
+        if not step.startswith("LFRE")
+    }
     cost = [
         (name, f"{hours[f'extraction, {name}']:,.0f}", f"{per_atom[name] / 1000:.2f}",
          f"{next(row[4] for row in disk if row[:2] == (name, LAYER)) / 1000:.2f}",
@@ -162,6 +166,8 @@ def main() -> None:
             "header": ["step", "seconds", "atoms per second and worker"],
             "rows": [
                 (step, f"{took:.0f}", f"{n_atoms / took / N_WORKERS:,.0f}")
+                if step in hours
+                else (step, f"{took:.0f}", "-")
                 for step, took in steps.items()
             ],
         },
