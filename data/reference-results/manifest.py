@@ -55,7 +55,8 @@ def of_result(file: Path) -> dict[str, str]:
 def of_run(folder: Path, name: str) -> dict[str, str]:
     """What the findings of a notebook say, and what all its tables and its parameters name."""
     about = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    made = {"made_by": "tests/benchmarks/run.py", "commit": about["provenance"]["commit"]}
+    script = "scale.py" if name == "scale" else "run.py"
+    made = {"made_by": f"tests/benchmarks/{script}", "commit": about["provenance"]["commit"]}
     if "profile" not in about:
         return made
     words = [path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"{name}-*.csv"))]
