@@ -19,8 +19,8 @@ from nequix.model import Nequix, NequixConvolution, load_model
 
 from .base import MATERIALS_ELEMENTS, Adapter, identity, numbered, periodic
 
-# Of a padded batch. A shape more costs seconds, nodes and padding little: the usual batch of 6,000
-# edges and what is left over at the end of a block have the same one.
+# Of a padded batch. A shape more costs seconds to compile, padding little: the usual batch of 6,000
+# edges has one, and what is left over at the end of a block this one or that of the few.
 EDGES_PER_NODE, FEW, USUAL = 8, 768, 6_144
 
 
