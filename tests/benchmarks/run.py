@@ -63,6 +63,15 @@ def seconds(work: Callable, *args, **kwargs) -> tuple[float, object]:
     return time.perf_counter() - start, result
 
 
+def peak(pid: int) -> float:
+    """Largest memory that a process has had, in MiB.
+
+    getrusage would report the parent's where that is higher.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
 def real_tables() -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Both layers of three CHGNets on Alexandria structures, and the atoms of each structure."""
     structures = load_structures("alexandria-random-1k")
@@ -353,10 +362,7 @@ def stream(n_atoms: int) -> None:
     """Print time and peak memory of the streaming GFRE over so many atoms."""
     train, test = split_atoms(np.full(n_atoms // 10, 10), 10_000)
     took, _ = seconds(streaming_gfre, noisy_blocks(n_atoms), train, test)
-    # getrusage would report the parent's peak where that is higher
-    status = Path("/proc/self/status").read_text()
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
-    print(json.dumps({"seconds": took, "MiB": peak}))
+    print(json.dumps({"seconds": took, "MiB": peak(os.getpid())}))
 
 
 def growth_with_atoms() -> list[tuple]:

@@ -9,21 +9,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import tempfile
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
 from dask.distributed import Client, LocalCluster
+from run import peak, seconds  # beside this file
 
 from umlip_latents import FeatureBlocks, distributed, load_model, load_structures, split_atoms
 from umlip_latents.features import common_structures
@@ -46,12 +43,6 @@ def many_atoms(n_atoms: int) -> list[Atoms]:
         copy.positions += rng.normal(0, 0.05, copy.positions.shape)
         found.append(copy)
         n_atoms -= len(copy)
-
-
-def peak(pid: int) -> float:
-    """Largest memory that a process has had, in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 class Watch(threading.Thread):
@@ -84,13 +75,6 @@ class Watch(threading.Thread):
                 os.kill(self.killed, signal.SIGKILL)
 
 
-def timed(work: Callable, *args: Any, **options: Any) -> tuple[float, Any]:
-    """Seconds, and what the work returned."""
-    start = time.perf_counter()
-    result = work(*args, **options)
-    return time.perf_counter() - start, result
-
-
 def on_disk(store: Path, n_atoms: int) -> list[tuple]:
     """Of each model and layer the columns, the bytes and the bytes per atom."""
     rows = []
@@ -121,19 +105,19 @@ def main() -> None:
         watch.start()
         for name in MODELS:
             extraction = distributed.extract_features, *work, name, LAYER
-            steps[f"extraction, {name}"], features[name] = timed(*extraction, store=store)
+            steps[f"extraction, {name}"], features[name] = seconds(*extraction, store=store)
         blocks = FeatureBlocks(structures, MODELS, LAYER, store)
         kept = np.concatenate(blocks.n_atoms())
         n_atoms = int(kept.sum())
         owner = np.repeat(np.arange(len(kept)), kept)
         train, test = split_atoms(kept, min(N_TEST, n_atoms // 10), by="structure")
-        steps["streaming GFRE, both ways"], gfre = timed(
+        steps["streaming GFRE, both ways"], gfre = seconds(
             distributed.streaming_gfre, client, blocks, train, test, groups=owner
         )
         common = common_structures([*features.values()])
         tables = {part.model: part.features for part in common}
         some = np.random.default_rng(0).choice(test, min(N_LOCAL, len(test)), replace=False)
-        steps[f"LFRE of {len(some):,} atoms, both ways"], lfre = timed(
+        steps[f"LFRE of {len(some):,} atoms, both ways"], lfre = seconds(
             distributed.local_matrix, client, tables, train, some, groups=owner
         )
         watch.over.set()
