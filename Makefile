@@ -38,6 +38,8 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tests/house.py
 
+# pip would compile on one core
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 # Every file has one of the hashes of the lock, but for torch and the libraries that it brings: its
 # builds for processors and for GPUs come from different places. It is there first, so that the lock
 # does not fetch another build. Where all have a wheel (three never do), nothing is built.
@@ -46,17 +48,18 @@ ONLY_WHEELS := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),-
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13) and 'Python 3.10, 3.11 or 3.12 is needed')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(INSTALL) --upgrade pip
 	torch=$$(grep -o '^torch==[^ ]*' requirements.lock) && \
-	  $(BIN)/python -m pip install --quiet --no-deps $$torch && \
-	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes $(ONLY_WHEELS) -r requirements.lock && \
-	  $(BIN)/python -m pip install --quiet $$torch
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	  $(INSTALL) --no-deps $$torch && \
+	  $(INSTALL) --no-deps --require-hashes $(ONLY_WHEELS) -r requirements.lock && \
+	  $(INSTALL) $$torch
+	$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true  # some is for other Pythons
+	$(INSTALL) --no-deps --editable .
 	touch $@
 
 # GPU libraries come with torch itself where they are wanted
 lock:
-	$(BIN)/python -m pip install --quiet uv
+	$(INSTALL) uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
 	  --no-annotate --no-header --generate-hashes --output-file requirements.lock \
 	  $$(for name in nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 \

@@ -15,7 +15,8 @@ from .conftest import PAGES
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 DESK, PHONE = 1280, 390
-VIEWS = [(theme, width) for theme in ("light", "dark") for width in (DESK, PHONE)]
+THEMES = ("light", "dark")
+VIEWS = [(width, name, theme) for width in (DESK, PHONE) for name in PAGES for theme in THEMES]
 ATLAS = "notebooks/11_atlas"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -81,17 +82,16 @@ def browser(html):
         browser.close()
 
 
-def offline(browser: Browser, theme: str = "light", width: int = DESK) -> Page:
-    """A tab without network, as a reader with this theme and this window has it."""
-    window = {"width": width, "height": 900}
+def offline(browser: Browser, theme: str = "light") -> Page:
+    """A tab without network, as a reader with this theme has it."""
+    window = {"width": DESK, "height": 900}
     return browser.new_context(color_scheme=theme, viewport=window, offline=True).new_page()
 
 
-@pytest.fixture(scope="module", params=VIEWS, ids=lambda view: f"{view[0]}-{view[1]}")
-def tab(browser, request):
-    """A tab of one theme and width, with the list of what goes wrong in it."""
-    theme, width = request.param
-    page = offline(browser, theme, width)
+@pytest.fixture(scope="module")
+def tab(browser):
+    """A tab, with the list of what goes wrong in it."""
+    page = offline(browser)
     faults = []
     page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -106,12 +106,18 @@ def elsewhere(url: str) -> list[str]:
     return [] if url.startswith(("file:", "data:", "blob:")) else [f"asks the web for {url}"]
 
 
-@pytest.fixture(scope="module", params=PAGES)
+@pytest.fixture(scope="module", params=VIEWS, ids=lambda view: "-".join(map(str, view)))
 def visit(tab, html, request):
-    """A page, opened once for all the questions put to it, and what went wrong meanwhile."""
+    """A page, opened once at each width for all the questions, and what went wrong since then."""
     page, faults = tab
-    faults.clear()
-    page.goto((html / f"{request.param}.html").as_uri())
+    width, name, theme = request.param
+    page.emulate_media(color_scheme=theme)
+    address = (html / f"{name}.html").as_uri()
+    if page.url != address:
+        faults.clear()
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(address)
+    page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
     return page, faults
 
 
@@ -135,10 +141,9 @@ def test_every_picture_is_drawn_and_says_what_it_shows(visit):
 
 def test_axe_finds_nothing_serious(visit, request):
     page, _ = visit
-    theme, _ = request.node.callspec.params["tab"]
     page.evaluate(AXE)
     assert page.evaluate(COLOURS) == []
-    if theme == "light":  # all the rest is the same in the dark
+    if "light" in request.node.callspec.params["visit"]:  # all the rest is the same in the dark
         assert page.evaluate(ALL_BUT_COLOURS) == []
 
 
@@ -148,7 +153,7 @@ def test_nothing_goes_wrong(visit):  # the last question, by when all has been l
 
 
 def test_the_theme_is_the_readers(browser, html):
-    for theme in ("light", "dark"):
+    for theme in THEMES:
         page = offline(browser, theme)
         page.goto((html / "book" / "index.html").as_uri())
         shown = page.evaluate("getComputedStyle(document.body).backgroundColor")
