@@ -163,6 +163,25 @@ def test_a_frozen_backbone_has_no_reconstruction_error_and_its_readout_moves(
             assert np.abs(one - other).max() > 1e-5
 
 
+@pytest.mark.parametrize("task", ["ef", "efs"])
+def test_one_backward_pass_gives_what_the_two_of_chgnet_give(task, crystals, li3ps4):
+    model = load_model("chgnet-0.3.0")  # of one's own: its gradients are looked at
+    graphs = [model.prepare(atoms) for atoms in (*crystals, li3ps4[0])]
+    gradients, values = [], []
+    for found in (
+        model.network(graphs, task=task),
+        model.derivatives(graphs, task, to_train=True),
+    ):
+        values.append([x.detach().numpy() for key in task for x in found[key]])
+        model.network.zero_grad()
+        sum(x.square().mean() for key in task for x in found[key]).backward()
+        gradients.append([w.grad for w in model.network.mlp.parameters()])
+    for library, here in zip(*values, strict=True):
+        assert here == pytest.approx(library, rel=1e-4, abs=1e-5)
+    for library, here in zip(*gradients, strict=True):
+        assert torch.allclose(here, library, rtol=1e-3, atol=1e-4 * library.abs().max())
+
+
 def test_what_starts_afresh_and_what_does_not(runs, pretrained):
     kept = pretrained.network.state_dict()
     for protocol, run in runs.items():

@@ -81,8 +81,40 @@ class ChgnetModel(Adapter):
 
     def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
         """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
-        found = self.network([self.prepare(atoms)], task="ef")
-        return found["e"].item(), found["f"][0].detach().numpy()
+        found = self.derivatives([self.prepare(atoms)], "ef")
+        return found["e"].item(), found["f"][0].numpy()
+
+    def derivatives(
+        self, graphs: Sequence[CrystalGraph], task: str, *, to_train: bool = False
+    ) -> dict[str, torch.Tensor | list[torch.Tensor]]:
+        """What the network gives for the tasks "ef" and "efs", from one backward pass.
+
+        `CHGNet.forward` makes one for the forces and another for the stress, and a training has to
+        go back through both. Here atoms are moved by zeros and the lattice is strained by zeros.
+
+        Returns
+        -------
+        dict
+            ``e`` (n_graphs,) in eV/atom, ``f`` (n_atoms, 3) each in eV/angstrom and, if asked for,
+            ``s`` (3, 3) each in GPa; differentiable if they are `to_train` by.
+        """
+        moved, shifts, strains = [], [], []
+        for graph in map(copy.copy, graphs):
+            lattice = graph.lattice
+            shift = torch.zeros_like(graph.atom_frac_coord, requires_grad=True)
+            strain = torch.zeros_like(lattice, requires_grad=True)
+            graph.atom_frac_coord = graph.atom_frac_coord.detach() + shift @ lattice.inverse()
+            if "s" in task:
+                graph.lattice = lattice + lattice @ strain
+                strains.append(strain)
+            moved.append(graph)
+            shifts.append(shift)
+        energies = self.network(moved, task="e")["e"].reshape(-1)
+        total = energies @ energies.new_tensor([len(shift) for shift in shifts])
+        slopes = torch.autograd.grad(total, shifts + strains, create_graph=to_train)
+        volumes = [graph.lattice.det().abs() for graph in graphs]
+        stresses = [s / v / GPa for s, v in zip(slopes[len(graphs) :], volumes, strict=False)]
+        return {"e": energies, "f": [-s for s in slopes[: len(graphs)]], "s": stresses}
 
     def shift_elements(self, energies: np.ndarray) -> None:
         """Add energies in eV, indexed by atomic number, to the composition model."""
@@ -137,8 +169,7 @@ class ChgnetModel(Adapter):
                 progress = (epoch - 1 + step / n_batches) / epochs
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * (0.505 + 0.495 * np.cos(np.pi * progress))
-                found = network([graphs[i] for i in batch], task=task)
-                found["e"] = found["e"].reshape(-1)
+                found = self.derivatives([graphs[i] for i in batch], task, to_train=True)
                 wanted = {key: [labels[i][key] for i in batch] for key in task}
                 wanted["e"] = torch.stack(wanted["e"])
                 optimizer.zero_grad()
