@@ -14,6 +14,7 @@ from umlip_latents import (
     reconstruction_matrix,
     split_atoms,
 )
+from umlip_latents.metrics import METRICS
 from umlip_latents.resources import InputError
 
 N_ATOMS = np.tile([4, 9, 2, 7], 30)
@@ -187,6 +188,20 @@ def test_errors_of_some_elements_only(features):
     assert found.n_test == [len(test)]
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_pairs_through_some_names_are_what_they_are_among_all(features, metric):
+    how = {"metrics": [metric], "n_test": 100, "n_test_local": 20, "n_splits": 2, "baselines": []}
+    all_pairs, some = (compare(features, through=t, **how) for t in (None, ["noisy", "unknown"]))
+    among = np.array([s == "noisy" or t == "noisy" for s in features for t in features])
+    for kind in (metric, "neighbours") if metric == "lfre" else (metric,):
+        whole, part = (found.matrix(kind).to_numpy().ravel() for found in (all_pairs, some))
+        assert part[among] == pytest.approx(whole[among], rel=1e-9)
+        assert np.isnan(part[~among]).all()
+    assert len(some.table) == 6
+    assert some.by_split["error"].notna().all()
+    assert " of 6 lie below" in str(some) or metric != "lfre"
+
+
 def test_a_share_of_the_training_is_tested_on_the_same_atoms(features):
     whole, half, quarter = (
         compare(features, n_test=100, n_splits=2, train_share=s) for s in (1.0, 0.5, 0.25)
@@ -209,6 +224,7 @@ def test_a_share_of_the_training_is_tested_on_the_same_atoms(features):
         ({"metrics": ["gfre", "rmse"], "n_test": 10**6}, "no such metric"),  # before any work
         ({"n_test": TOTAL}, "n_test"),
         ({"elements": ["U"]}, "no test atom"),
+        ({"through": ["gold", "lead"]}, "through gold, lead: none of these is compared"),
     ],
 )
 def test_bad_words_are_refused(features, change, message):

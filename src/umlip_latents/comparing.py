@@ -30,6 +30,7 @@ def compare(
     seed: int = 0,
     within_element: bool = False,
     elements: Sequence[str] | None = None,
+    through: Sequence[str] | None = None,
     folds: str | None = None,
     baselines: Sequence[str] = (),
     n_bootstrap: int = 200,
@@ -66,6 +67,9 @@ def compare(
         elements with at least 10 training atoms. Features that then do not vary are left out.
     elements
         Symbols: test on atoms of these elements only.
+    through
+        Names: only the pairs that one of these is part of are worked out, all others stay NaN. The
+        measures on the test atoms alone know all pairs.
     folds
         ``"group"``: the folds that choose the regularisation keep together what the split does;
         ``"atom"``: those of `skmatter.metrics`. By default they follow the split.
@@ -147,6 +151,9 @@ def compare(
         raise InputError(" ".join(["Two sets of features are needed.", *left_out.values()]))
     folds = folds or ("atom" if by == "atom" else "group")
     labels = owner if folds == "group" else None
+    pairs = [pair for pair in product(names, names) if through is None or {*pair} & {*through}]
+    if not pairs:
+        raise InputError(f"through {', '.join(through)}: none of these is compared.")
     squares: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     halves: dict[str, list[np.ndarray]] = {metric: [] for metric in measures}
     for train, test in splits:
@@ -157,7 +164,9 @@ def compare(
         for metric in (metric for metric in metrics if metric in METRICS):
             n_wanted = (n_test_local if metric == "lfre" else None) or len(test)
             part = test[:: max(1, len(test) // n_wanted)]  # about as many, evenly taken
-            pointwise = pointwise_errors(chosen, train, part, metric, groups=labels, **options)
+            pointwise = pointwise_errors(
+                chosen, train, part, metric, groups=labels, pairs={*pairs}, **options
+            )
             for kind, errors in ((metric, pointwise.errors), (MEAN_OF, pointwise.neighbours)):
                 if errors:
                     squares.setdefault(kind, []).append(by_group(errors, names, owner[part]))
@@ -221,5 +230,9 @@ def by_group(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n_groups, n, n) sums of the squared errors of each group of test atoms, and their number."""
     group = np.unique(owner, return_inverse=True)[1]
-    sums = [[np.bincount(group, np.square(errors[s, t])) for t in names] for s in names]
-    return np.moveaxis(np.array(sums), 2, 0), np.bincount(group)
+    sizes = np.bincount(group)
+    sums = np.full((len(sizes), len(names), len(names)), np.nan)
+    for (source, target), missed in errors.items():
+        row, column = names.index(source), names.index(target)
+        sums[:, row, column] = np.bincount(group, np.square(missed))
+    return sums, sizes

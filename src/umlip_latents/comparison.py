@@ -247,9 +247,9 @@ class Comparison:
         return self._medians[metric][:, rows, columns].mean(axis=1)
 
     def _long(self, metric: str, **columns: np.ndarray | int) -> pd.DataFrame:
-        """Ordered pairs of different names, and their entries of some matrices."""
+        """Ordered pairs of different names that have an error, and their entries of matrices."""
         rows, places = np.nonzero(~np.eye(len(self.names), dtype=bool))
         names = np.array(self.names, dtype=object)
         entries = {k: m if np.isscalar(m) else m[rows, places] for k, m in columns.items()}
         pairs = {"metric": metric, "source": names[rows], "target": names[places]}
-        return pd.DataFrame(pairs | entries)
+        return pd.DataFrame(pairs | entries).dropna(subset="error")

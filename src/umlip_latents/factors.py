@@ -9,7 +9,7 @@ column of ones, shifting the features by any vector changes only the first row o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -112,21 +112,24 @@ class TriangularFactors:
         self,
         x: torch.Tensor,
         chosen: Regularization,
-        only: Sequence[str] = (),
+        pairs: Container[tuple[str, str]] | None = None,
         turned: bool = False,
     ) -> Pairwise:
         """(n_rows,) norms of what the linear maps miss of rows of standardized features.
 
-        From all sources or some `only`; `turned`, of what the best rotation of the source's
+        Of all pairs, or those of `pairs`; `turned`, of what the best rotation of the source's
         features misses of the image of the linear map.
         """
         first, second = self.standardized(0)[None], self.standardized(1)[None]
         folds = first, second, torch.cat([first, second], dim=1)
         found = {}
-        for source in only or self.columns:
-            s = self.columns[source]
+        for source, s in self.columns.items():
+            targets = [t for t in self.columns if pairs is None or (source, t) in pairs]
+            if not targets:
+                continue
             fitted = TwoFoldRegression([r[:, :, s] for r in folds], self.counts[:2], chosen)
-            for target, t in self.columns.items():
+            for target in targets:
+                t = self.columns[target]
                 weights = fitted.fit([r[:, :, t] for r in folds])[0]
                 missed = x[:, t] - x[:, s] @ weights
                 if turned:

@@ -1,6 +1,6 @@
 """The local maps of the LFRE: the problems of many test atoms at once, a source for all targets."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import product
@@ -46,6 +46,7 @@ def pointwise_local(
     train: np.ndarray,
     test: np.ndarray,
     groups: np.ndarray | None,
+    wanted: Container[tuple[str, str]] | None,
     regularization: Regularization,
     device: str,
     n_local_points: int | None,
@@ -59,17 +60,21 @@ def pointwise_local(
     if groups is not None:
         numbers = np.unique(groups, return_inverse=True)[1]
         labels = torch.as_tensor(numbers[train]).to(device)
-    pairs = list(product(tables, tables))
+    pairs = [pair for pair in product(tables, tables) if wanted is None or pair in wanted]
     found = Pointwise(*({pair: np.empty(len(test)) for pair in pairs} for _ in "12"))
+    sources = list(dict.fromkeys(source for source, _ in pairs))
     sizes = {name: local_sizes(name, trained, n_local_points) for name in tables}
     widths = [x.shape[1] for x in tables.values()]
     chunk = max(1, CHUNK // (sum(widths) * (n_local_points or max(widths))))
     n_threads = torch.get_num_threads()
-    bar = tqdm(total=len(tables) * len(test), desc="LFRE", unit="atom", disable=not progress)
+    bar = tqdm(total=len(sources) * len(test), desc="LFRE", unit="atom", disable=not progress)
 
     def solve(source: str, part: np.ndarray) -> int:
         points = {name: x[part] for name, x in tested.items()}
-        for k, targets in sizes[source].items():
+        for k, every in sizes[source].items():
+            targets = [target for target in every if (source, target) in found.errors]
+            if not targets:
+                continue
             problem = source, targets, points, trained, near[source][part, :k], labels
             for target, errors, of_mean in local_residuals(*problem, regularization):
                 found.errors[source, target][part] = errors.cpu().numpy()
@@ -86,7 +91,7 @@ def pointwise_local(
                 for name, x in tested.items()
             }
             near = {name: torch.cat(list(parts)) for name, parts in searches.items()}
-            tasks = [(n, part) for n in tables for part in alike_in_folds(near[n], labels, chunk)]
+            tasks = [(n, part) for n in sources for part in alike_in_folds(near[n], labels, chunk)]
             for n_done in pool.map(solve, *zip(*tasks, strict=True)):
                 bar.update(n_done)
         finally:

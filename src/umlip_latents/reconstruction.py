@@ -18,7 +18,7 @@ siblings in both folds hide that nothing is regularised. The work is shared betw
   Where it lies far below the GFRE, the target is there, but bent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,9 @@ def subtract_element_means(
     """
     x = np.asarray(features, dtype=np.float64)
     result = np.zeros_like(x)
-    for z in np.unique(numbers[train]):
-        result[numbers == z] = x[numbers == z] - x[train][numbers[train] == z].mean(axis=0)
+    trained, elements = x[train], numbers[train]
+    for z in np.unique(elements):
+        result[numbers == z] = x[numbers == z] - trained[elements == z].mean(axis=0)
     return result
 
 
@@ -93,14 +94,15 @@ def pointwise_errors(
     metric: str,
     *,
     groups: np.ndarray | None = None,
+    pairs: Container[tuple[str, str]] | None = None,
     regularization: Regularization | None = None,
     n_local_points: int | None = None,
     device: str = "cpu",
     progress: bool = False,
 ) -> Pointwise:
-    """Error of every test atom for all ordered pairs, by one metric.
+    """Error of every test atom for all ordered pairs, or some `pairs`, by one metric.
 
-    Parameters and errors are those of `reconstruction_matrix`.
+    The other parameters, and the errors, are those of `reconstruction_matrix`.
 
     Examples
     --------
@@ -121,7 +123,7 @@ def pointwise_errors(
     chosen = regularization or default_regularization(groups)
     if metric == "lfre":
         how = device, n_local_points, progress
-        return pointwise_local(features, train, test, groups, chosen, *how)
+        return pointwise_local(features, train, test, groups, pairs, chosen, *how)
 
     def residuals(tables: Mapping[str, np.ndarray], **options: Any) -> Pairwise:
         """Of every test atom, after the maps of all pairs, or what the options ask for."""
@@ -132,12 +134,13 @@ def pointwise_errors(
         return factors.residuals(goal, chosen, **options)
 
     if metric != "kernel":
-        return Pointwise(residuals(features, turned=metric == "gfrd"))
+        return Pointwise(residuals(features, pairs=pairs, turned=metric == "gfrd"))
     errors: Pairwise = {}
     for source, x in features.items():
         bent = f"kernel of {source}"
-        found = residuals({bent: kernel_features(x, train), **features}, only=[bent])
-        errors |= {(source, target): found[bent, target] for target in features}
+        known = {(bent, t): (source, t) for t in features if pairs is None or (source, t) in pairs}
+        found = residuals({bent: kernel_features(x, train), **features}, pairs=known)
+        errors |= {known[pair]: missed for pair, missed in found.items()}
     return Pointwise(errors)
 
 

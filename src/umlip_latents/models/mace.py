@@ -9,6 +9,7 @@ import json
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
@@ -295,9 +296,15 @@ def from_file(path: Path, name: str | None = None) -> MaceModel:
     if path.suffix != ".safetensors":
         return MaceModel(load_pickled(path), name)
     card = read_card(path)
-    network = build_network(card["architecture"])
+    network = copy.deepcopy(pattern(json.dumps(card["architecture"])))
     network.load_state_dict(load_file(path))
     return MaceModel(network, name, card.get("head"))
+
+
+@lru_cache(8)
+def pattern(architecture: str) -> torch.nn.Module:
+    """A network to copy, since compiling one takes ten times as long."""
+    return build_network(json.loads(architecture))
 
 
 def read_card(path: Path) -> dict:
