@@ -12,9 +12,11 @@ import os
 import signal
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,13 +68,24 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Until it is over."""
         while not self.over.wait(1):
-            pids = [*self.client.run(os.getpid).values()]
-            for pid in (*pids, os.getpid()):
-                with suppress(OSError):
-                    self.peaks[pid] = peak(pid)
+            pids = self.look()
             if not self.killed and len([*self.store.glob("*/block-*")]) >= self.kill_at:
                 self.killed = pids[0]
                 os.kill(self.killed, signal.SIGKILL)
+
+    def look(self) -> list[int]:
+        """Note the memory of all processes; gives the workers'."""
+        pids = [*self.client.run(os.getpid).values()]
+        for pid in (*pids, os.getpid()):
+            with suppress(OSError):
+                self.peaks[pid] = peak(pid)
+        return pids
+
+    def largest(self) -> tuple[float, float]:
+        """Largest memory of a worker, and of this process, until now."""
+        self.look()
+        here = os.getpid()
+        return max(mib for pid, mib in self.peaks.items() if pid != here), self.peaks[here]
 
 
 def on_disk(store: Path, n_atoms: int) -> list[tuple]:
@@ -94,7 +107,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=DATA / "reference-results/scale.json")
     arguments = parser.parse_args()
     structures = many_atoms(arguments.atoms)
-    steps, features = {}, {}
+    steps, memory, features = {}, {}, {}
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalCluster(n_workers=N_WORKERS, threads_per_worker=1, dashboard_address=None) as cluster,
@@ -103,30 +116,33 @@ def main() -> None:
         store, work = Path(folder), (client, structures)
         watch = Watch(client, store, kill_at=len(structures) // 512)
         watch.start()
+
+        def step(name: str, function: Callable, *work: Any, **options: Any) -> Any:
+            steps[name], result = seconds(function, *work, **options)
+            memory[name] = watch.largest()
+            return result
+
         for name in MODELS:
-            extraction = distributed.extract_features, *work, name, LAYER
-            steps[f"extraction, {name}"], features[name] = seconds(*extraction, store=store)
+            extraction = f"extraction, {name}", distributed.extract_features, *work, name, LAYER
+            features[name] = step(*extraction, store=store)
         blocks = FeatureBlocks(structures, MODELS, LAYER, store)
         kept = np.concatenate(blocks.n_atoms())
         n_atoms = int(kept.sum())
         owner = np.repeat(np.arange(len(kept)), kept)
         train, test = split_atoms(kept, min(N_TEST, n_atoms // 10), by="structure")
-        steps["streaming GFRE, both ways"], gfre = seconds(
-            distributed.streaming_gfre, client, blocks, train, test, groups=owner
-        )
+        parts = client, blocks, train, test
+        gfre = step("streaming GFRE, both ways", distributed.streaming_gfre, *parts, groups=owner)
         common = common_structures([*features.values()])
         tables = {part.model: part.features for part in common}
         some = np.random.default_rng(0).choice(test, min(N_LOCAL, len(test)), replace=False)
-        steps[f"LFRE of {len(some):,} atoms, both ways"], lfre = seconds(
-            distributed.local_matrix, client, tables, train, some, groups=owner
-        )
+        words, parts = f"LFRE of {len(some):,} atoms, both ways", (client, tables, train, some)
+        lfre = step(words, distributed.local_matrix, *parts, groups=owner)
         watch.over.set()
         watch.join()
         disk = on_disk(store, n_atoms)
         files = {
             name: sum(path.is_file() for path in store.glob(f"{name}-*/**/*")) for name in MODELS
         }
-    workers = [mib for pid, mib in watch.peaks.items() if pid != os.getpid()]
     per_atom = {name: sum(row[4] for row in disk if row[0] == name) for name in MODELS}
     hours = {  # of what every atom takes part in
         step: N_WORKERS * took / 3600 * 1e9 / n_atoms
@@ -145,14 +161,15 @@ def main() -> None:
         {
             "title": f"{len(structures):,} structures, {n_atoms:,} atoms that both models accept, "
             f"{N_WORKERS} workers of one thread, {int(bool(watch.killed))} of them killed on the "
-            f"way; largest memory of a worker {max(workers):,.0f} MiB, of the caller, which has "
-            f"the structures and one layer, {watch.peaks[os.getpid()]:,.0f} MiB",
-            "header": ["step", "seconds", "atoms per second and worker"],
+            "way; largest memory of a worker, and of the caller, which has the structures and one "
+            "layer of each model, from the start to the end of the step",
+            "header": ["step", "seconds", "atoms per second and worker", "MiB of a worker",
+                       "MiB of the caller"],
             "rows": [
-                (step, f"{took:.0f}", f"{n_atoms / took / N_WORKERS:,.0f}")
-                if step in hours
-                else (step, f"{took:.0f}", "-")
-                for step, took in steps.items()
+                (name, f"{took:.0f}",
+                 f"{n_atoms / took / N_WORKERS:,.0f}" if name in hours else "-",
+                 *(f"{mib:,.0f}" for mib in memory[name]))
+                for name, took in steps.items()
             ],
         },
         {
