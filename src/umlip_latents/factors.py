@@ -16,7 +16,14 @@ import pandas as pd
 import torch
 from torch.nn.functional import pad
 
-from .regression import CUTOFF, Regularization, TwoFoldRegression, default_regularization, two_folds
+from .regression import (
+    CUTOFF,
+    Folds,
+    Regularization,
+    TwoFoldRegression,
+    default_regularization,
+    two_folds,
+)
 from .resources import InputError
 
 PARTS = ("fold 1", "fold 2", "test")
@@ -120,20 +127,27 @@ class TriangularFactors:
         Of all pairs, or those of `pairs`; `turned`, of what the best rotation of the source's
         features misses of the image of the linear map.
         """
-        first, second = self.standardized(0)[None], self.standardized(1)[None]
-        folds = first, second, torch.cat([first, second], dim=1)
+        halves = self.standardized(0), self.standardized(1)
         found = {}
         for source, s in self.columns.items():
             targets = [t for t in self.columns if pairs is None or (source, t) in pairs]
             if not targets:
                 continue
-            fitted = TwoFoldRegression([r[:, :, s] for r in folds], self.counts[:2], chosen)
+            # triangular but for the column of ones, which is gone: no more rows than these
+            axes = [torch.linalg.qr(r[: s.stop + 1, s]).Q for r in halves]
+
+            def folds(columns: slice, axes: list[torch.Tensor] = axes) -> Folds:
+                parts = zip(axes, halves, strict=True)
+                first, second = (turned_onto(q, r[:, columns])[None] for q, r in parts)
+                return first, second, torch.cat([first, second], dim=1)
+
+            fitted = TwoFoldRegression(folds(s), self.counts[:2], chosen)
             for target in targets:
                 t = self.columns[target]
-                weights = fitted.fit([r[:, :, t] for r in folds])[0]
+                weights = fitted.fit(folds(t))[0]
                 missed = x[:, t] - x[:, s] @ weights
                 if turned:
-                    missed = x[:, s] @ less_rotation(weights, folds[2][0, :, s])
+                    missed = x[:, s] @ less_rotation(weights, folds(s)[2][0])
                 found[source, target] = missed.norm(dim=1).cpu().numpy()
         return found
 
@@ -149,6 +163,17 @@ def error_matrix(errors: Pairwise, n_test: int) -> pd.DataFrame:
     names = list(dict.fromkeys(source for source, _ in errors))
     table = [[np.linalg.norm(errors[s, t]) / n_test**0.5 for t in names] for s in names]
     return pd.DataFrame(table, index=pd.Index(names, name="source"), columns=names)
+
+
+def turned_onto(axes: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """(n_axes + 1, width) columns turned so that the axes come first, and what is left of each.
+
+    Maps from columns that lie in the span of the axes, and their errors, depend on no more.
+    """
+    above, below = columns[: len(axes)], columns[len(axes) :]
+    first = axes.mT @ above
+    left = (above - axes @ first).square().sum(dim=0) + below.square().sum(dim=0)
+    return torch.cat([first, left.sqrt()[None]])
 
 
 def less_rotation(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
