@@ -191,6 +191,9 @@ def run_all(parameters: Mapping[str, Mapping[str, Any]], source: Path) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the notebooks, which are as many as cores
     # that one of them may use, two at least, or the last ones would leave a core without work
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(max(2, n_cores // at_once)))
+    # GNU's C library is to keep what they free for what comes next, as `workers.keep_memory` has it
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 25))
     waiting, running, start = dict(parameters), {}, time.monotonic()
     bar = tqdm(total=len(waiting), desc="notebooks", unit="notebook", disable=None)
     with bar, ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
