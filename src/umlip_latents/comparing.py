@@ -151,7 +151,7 @@ def compare(
         raise InputError(" ".join(["Two sets of features are needed.", *left_out.values()]))
     folds = folds or ("atom" if by == "atom" else "group")
     labels = owner if folds == "group" else None
-    pairs = [pair for pair in product(names, names) if through is None or {*pair} & {*through}]
+    pairs = {pair for pair in product(names, names) if through is None or {*pair} & {*through}}
     if not pairs:
         raise InputError(f"through {', '.join(through)}: none of these is compared.")
     squares: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -164,9 +164,8 @@ def compare(
         for metric in (metric for metric in metrics if metric in METRICS):
             n_wanted = (n_test_local if metric == "lfre" else None) or len(test)
             part = test[:: max(1, len(test) // n_wanted)]  # about as many, evenly taken
-            pointwise = pointwise_errors(
-                chosen, train, part, metric, groups=labels, pairs={*pairs}, **options
-            )
+            how = {"groups": labels, "pairs": pairs, **options}
+            pointwise = pointwise_errors(chosen, train, part, metric, **how)
             for kind, errors in ((metric, pointwise.errors), (MEAN_OF, pointwise.neighbours)):
                 if errors:
                     squares.setdefault(kind, []).append(by_group(errors, names, owner[part]))

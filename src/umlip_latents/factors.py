@@ -141,13 +141,14 @@ class TriangularFactors:
                 first, second = (turned_onto(q, r[:, columns])[None] for q, r in parts)
                 return first, second, torch.cat([first, second], dim=1)
 
-            fitted = TwoFoldRegression(folds(s), self.counts[:2], chosen)
+            own = folds(s)
+            fitted = TwoFoldRegression(own, self.counts[:2], chosen)
             for target in targets:
                 t = self.columns[target]
                 weights = fitted.fit(folds(t))[0]
                 missed = x[:, t] - x[:, s] @ weights
                 if turned:
-                    missed = x[:, s] @ less_rotation(weights, folds(s)[2][0])
+                    missed = x[:, s] @ less_rotation(weights, own[2][0])
                 found[source, target] = missed.norm(dim=1).cpu().numpy()
         return found
 

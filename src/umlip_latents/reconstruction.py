@@ -139,8 +139,9 @@ def pointwise_errors(
     for source, x in features.items():
         bent = f"kernel of {source}"
         known = {(bent, t): (source, t) for t in features if pairs is None or (source, t) in pairs}
-        found = residuals({bent: kernel_features(x, train), **features}, pairs=known)
-        errors |= {known[pair]: missed for pair, missed in found.items()}
+        if known:
+            found = residuals({bent: kernel_features(x, train), **features}, pairs=known)
+            errors |= {known[pair]: missed for pair, missed in found.items()}
     return Pointwise(errors)
 
 
