@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -198,6 +199,72 @@ def test_a_crash_there_is_one_sentence(remote, crystals, tiny, monkeypatch):
     with pytest.raises(InputError, match=r"its environment stops with .*no zarr today$"):
         extract_features(crystals, remote, "last", progress=False)
     (own / "zarr.py").unlink()
+
+
+@pytest.fixture
+def asked(tiny):
+    """Its number, and what the Python of the tiny environment prints; nothing waits before."""
+    remote_module.dismiss()
+
+    def asked(*command):
+        seen = []
+        last = remote_module.ask("tiny", command, seen.append)
+        return [other.pid for other, _ in remote_module.waiting.values()], last, seen
+
+    yield asked
+    remote_module.dismiss()
+
+
+def alive(pid):
+    """Whether a process is there, or waits for the one that started it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_the_python_that_has_answered_is_asked_again(asked):
+    (one,), last, seen = asked("datasets")
+    assert not last
+    assert any(line.startswith("embedded") for line in seen)
+    (same,), last, _ = asked("extract", "--model", "no-such", "--structures", "embedded")
+    assert "Give --output" in last
+    assert same == one
+    remote_module.dismiss()
+    assert not alive(one)
+
+
+@pytest.mark.parametrize("change", ["variable", "folder", "late", "gone"])
+def test_another_one_is_asked_where_the_answer_could_be_another(
+    asked, change, tmp_path, monkeypatch
+):
+    (one,), *_ = asked("datasets")
+    if change == "variable":
+        monkeypatch.setenv(OFFLINE, "1")
+    elif change == "folder":
+        monkeypatch.chdir(tmp_path)
+    elif change == "late":
+        monkeypatch.setattr(remote_module, "IDLE", 0)
+    else:
+        os.kill(one, signal.SIGKILL)
+        [(killed, _)] = remote_module.waiting.values()
+        killed.wait()
+    *_, other = asked("datasets")[0]
+    assert other != one
+    assert alive(one) == (change in ("variable", "folder"))
+
+
+def test_who_is_not_heard_out_ends(asked, monkeypatch):
+    (one,), *_ = asked("datasets")
+
+    def interrupted(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        remote_module.ask("tiny", ["datasets"], interrupted)
+    assert not remote_module.waiting
+    assert not alive(one)
 
 
 def test_a_model_of_another_environment_is_named_without_making_it(tmp_path, monkeypatch):

@@ -126,25 +126,27 @@ def datasets() -> tuple[Any, str]:
 @command
 @click.option("--model", required=True, help=f"{MODEL_HELP}.")
 @click.option("--structures", required=True, help="A data set's name, or a file.")
-@click.option("--output", required=True, type=NPZ, help="NPZ file to write.")
+@click.option("--output", type=NPZ, help="NPZ file to write.")
 @from_model
 @click.option("--workers", type=click.IntRange(1, MANY), help=WORKERS_HELP)
 def extract(
     model: str,
     structures: str,
-    output: Path,
+    output: Path | None,
     layer: str,
     store: Path | None,
     trust: bool,
     workers: int | None,
 ) -> tuple[Any, str]:
-    """Per-atom features of structures."""
-
+    """Per-atom features of structures, as a file, in a store or both."""
+    if not (output or store):
+        raise click.UsageError("Give --output, --store, or both.")
     read = latents.load_structures(structures)
     found = latents.extract_features(
         read, latents.load_model(model, trust=trust), layer, store=store, workers=workers
     )
-    found.save(output)
+    if output:
+        found.save(output)
     for index, why in found.dropped.items():
         formula = read[index].get_chemical_formula()
         click.echo(f"left out structure {index} ({formula}): {why}", err=True)
@@ -155,10 +157,11 @@ def extract(
         "shape": [n, d],
         "n_structures": len(found.kept),
         "dropped": found.dropped,
-        "output": str(output),
+        "output": str(output) if output else None,
     }
+    what = f"{found.model} {found.layer}, {n} atoms x {d} features"
     count = f"{len(found.kept)} structures, {len(found.dropped)} left out"
-    return summary, f"{output}: {found.model} {found.layer}, {n} atoms x {d} features of {count}"
+    return summary, f"{output or store}: {what} of {count}"
 
 
 @command

@@ -103,10 +103,10 @@ def install(name: str, pip: Sequence[str]) -> None:
             raise InputError(f"environment {name}: pip stops with {last.removeprefix('ERROR: ')}")
 
 
-def failure(command: Sequence[str | Path], see: Callable[[str], None], **variables: str) -> str:
+def failure(command: Sequence[str | Path], see: Callable[[str], None]) -> str:
     """Run a command, have `see` called with every line that it prints; its last one if it fails."""
-    last, env = "no word", {**os.environ, **variables}
-    with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, errors="replace", env=env) as run:
+    last = "no word"
+    with Popen(command, stdout=PIPE, stderr=STDOUT, text=True, errors="replace") as run:
         try:
             for line in run.stdout:
                 last = line.strip() or last

@@ -96,17 +96,18 @@ def extract_features(
     parts = {n: part for n in numbers if (part := blocks.sound(n, names))}
     missing = missing_blocks(structures, parts)
     with tqdm(desc=model.name, unit="structure", disable=not progress) as bar:
-        # a second process waits, and finds what the first one stored
-        with blocks.writing() if missing else nullcontext():
+        # a second process waits, and finds what the first one, or the Python that it asks, stored
+        alone = blocks.writing(".asking" if remote else ".lock") if missing else nullcontext()
+        with alone:
             left = [task for task in missing if not blocks.sound(task[0], names)]
             for number, *_ in left:
                 blocks.discard(number)
             bar.reset(sum(len(block) for *_, block in left))
-            if not remote:
+            if left and remote:
+                see = lambda n: bar.update(n - bar.n)  # noqa: E731
+                model.extract(structures, layer, Path(store), see, workers)
+            elif left:
                 fill(blocks, model, left, workers, bar.update)
-        if left and remote:
-            see = lambda n: bar.update(n - bar.n)  # noqa: E731
-            model.extract(structures, layer, Path(store), see, workers)
     parts |= {number: blocks.read(number, names) for number, *_ in missing}
     arrays, refused = zip(*(parts[n] for n in numbers), strict=True) if parts else ((), ())
     dropped = {int(index): why for one in refused for index, why in one.items()}

@@ -64,14 +64,14 @@ class FeatureStore:
                 )
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """For those who would otherwise write the same blocks side by side.
+    def writing(self, lock: str = ".lock") -> Iterator[None]:
+        """For those who would otherwise do the same for this store side by side.
 
         What writers that were killed have left is deleted.
         """
-        lock = FileLock(self.path / ".lock")
+        held = FileLock(self.path / lock)
         with refused(self.path):
-            lock.acquire()
+            held.acquire()
         try:
             for left in self.path.glob("writing-*"):
                 with suppress(FileNotFoundError):  # somebody writes without a lock
@@ -79,7 +79,7 @@ class FeatureStore:
                         shutil.rmtree(left, ignore_errors=True)
             yield
         finally:
-            lock.release()
+            held.release()
 
     def _block(self, number: int) -> Path:
         return self.path / f"block-{number:06d}"

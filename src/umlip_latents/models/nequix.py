@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import equinox as eqx
@@ -63,6 +64,12 @@ class NequixModel(Adapter):
         self.elements = MATERIALS_ELEMENTS
         leaves = enumerate(map(np.asarray, jax.tree.leaves(network)))
         self.fingerprint = identity({**self.config, "cutoff": network.cutoff}, leaves)
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """Number of features of each layer, for which no network has to be compiled."""
+        layers = [layer.output_irreps.filter("0e").dim for layer in self.network.layers]
+        return {"backbone": layers[-1], "last": layers[-1], **numbered(layers)}
 
     def untrained(self, seed: int) -> Nequix:
         """A network of the same architecture with freshly drawn weights."""
