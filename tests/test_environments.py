@@ -204,7 +204,12 @@ def test_a_crash_there_is_one_sentence(remote, crystals, tiny, monkeypatch):
 @pytest.fixture
 def asked(tiny):
     """Its number, and what the Python of the tiny environment prints; nothing waits before."""
-    remote_module.dismiss()
+
+    def dismiss():
+        while remote_module.waiting:
+            remote_module.end(remote_module.waiting.popitem()[1][0])
+
+    dismiss()
 
     def asked(*command):
         seen = []
@@ -212,7 +217,7 @@ def asked(tiny):
         return [other.pid for other, _ in remote_module.waiting.values()], last, seen
 
     yield asked
-    remote_module.dismiss()
+    dismiss()
 
 
 def alive(pid):
@@ -231,8 +236,14 @@ def test_the_python_that_has_answered_is_asked_again(asked):
     (same,), last, _ = asked("extract", "--model", "no-such", "--structures", "embedded")
     assert "Give --output" in last
     assert same == one
-    remote_module.dismiss()
-    assert not alive(one)
+
+
+def test_who_waits_ends_with_its_input(asked):
+    """That ends with the process that asked."""
+    asked("datasets")
+    [(other, _)] = remote_module.waiting.values()
+    other.stdin.close()
+    assert other.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("change", ["variable", "folder", "late", "gone"])

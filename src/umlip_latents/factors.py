@@ -27,6 +27,7 @@ from .regression import (
 from .resources import InputError
 
 PARTS = ("fold 1", "fold 2", "test")
+SEPARATE = 1e-3  # share of a square that keeps all but three of its digits in a difference
 Pairwise = dict[tuple[str, str], np.ndarray]  # by source and target
 
 
@@ -128,6 +129,7 @@ class TriangularFactors:
         features misses of the image of the linear map.
         """
         halves = self.standardized(0), self.standardized(1)
+        lengths = [r.square().sum(dim=0) for r in halves]
         found = {}
         for source, s in self.columns.items():
             targets = [t for t in self.columns if pairs is None or (source, t) in pairs]
@@ -137,8 +139,10 @@ class TriangularFactors:
             axes = [torch.linalg.qr(r[: s.stop + 1, s]).Q for r in halves]
 
             def folds(columns: slice, axes: list[torch.Tensor] = axes) -> Folds:
-                parts = zip(axes, halves, strict=True)
-                first, second = (turned_onto(q, r[:, columns])[None] for q, r in parts)
+                parts = zip(axes, halves, lengths, strict=True)
+                first, second = (
+                    turned_onto(q, r[:, columns], n[columns])[None] for q, r, n in parts
+                )
                 return first, second, torch.cat([first, second], dim=1)
 
             own = folds(s)
@@ -166,14 +170,19 @@ def error_matrix(errors: Pairwise, n_test: int) -> pd.DataFrame:
     return pd.DataFrame(table, index=pd.Index(names, name="source"), columns=names)
 
 
-def turned_onto(axes: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def turned_onto(axes: torch.Tensor, columns: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
     """(n_axes + 1, width) columns turned so that the axes come first, and what is left of each.
 
-    Maps from columns that lie in the span of the axes, and their errors, depend on no more.
+    Maps from columns that lie in the span of the axes, and their errors, depend on no more. What is
+    left is the difference of squares of lengths, and where these are so near to each other that it
+    would lose digits, the length of what the axes miss.
     """
-    above, below = columns[: len(axes)], columns[len(axes) :]
-    first = axes.mT @ above
-    left = (above - axes @ first).square().sum(dim=0) + below.square().sum(dim=0)
+    rows = columns[: len(axes)]
+    first = axes.mT @ rows
+    left = squares - first.square().sum(dim=0)
+    near = left < SEPARATE * squares
+    missed = rows[:, near] - axes @ first[:, near]
+    left[near] = missed.square().sum(dim=0) + columns[len(axes) :, near].square().sum(dim=0)
     return torch.cat([first, left.sqrt()[None]])
 
 

@@ -6,7 +6,6 @@ that has answered therefore waits a while for the next question.
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import re
@@ -26,7 +25,8 @@ from ..resources import InputError, fetch
 
 END = "\x04"  # of an answer; the exit status follows
 IDLE = 60  # seconds after which a Python that nobody asks ends, and its memory is free
-# those that wait, and since when, by all that decides what they would answer
+# Those that wait, and since when, by all that decides what they would answer. With this process
+# their input ends, and so do they.
 waiting: dict[tuple, tuple[Popen, float]] = {}
 
 
@@ -144,12 +144,3 @@ def end(other: Popen) -> None:
     """Have a process end, and wait until it has."""
     with other:
         other.terminate()
-
-
-@atexit.register
-def dismiss() -> None:
-    """Have those that wait end."""
-    while waiting:
-        (_, asker, *_), (other, _) = waiting.popitem()
-        if asker == os.getpid():  # and not the process that this one is a fork of
-            end(other)
