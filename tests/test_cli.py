@@ -63,6 +63,18 @@ def test_extract_keeps_its_contract(files):
         assert (f["kept"] == np.arange(len(structures))).all()
 
 
+def test_extract_fills_a_store_and_needs_no_file_beside_it(files, capsys, tmp_path):
+    command = ["extract", "--model", "element", "--structures", str(files / "some.xyz"), "--json"]
+    assert main([*command, "--store", str(tmp_path / "store")]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    [left] = tmp_path.iterdir()
+    assert [path.name[:8] for path in left.iterdir()] == ["element-"]
+    output = tmp_path / "a.npz"
+    assert main([*command, "--store", str(left), "--output", str(output)]) == 0
+    assert json.loads(capsys.readouterr().out) == alone | {"output": str(output)}
+    assert output.is_file()
+
+
 def test_compress_gives_cumulants(files, capsys):
     source, output = files / "chgnet-0.3.0.npz", files / "c.npz"
     assert main(["compress", str(source), "--order", "3", "--output", str(output), "--json"]) == 0
@@ -218,6 +230,7 @@ def test_compare_extracts_models_and_draws_the_heat_map(files, capsys, tmp_path)
     ("command", "message"),
     [
         (["extract", "--model", "element"], "--structures"),
+        (["extract", "--model", "element", "--structures", "embedded"], "--output, --store, or"),
         (["compare", "--metric", "best"], "best"),
         (["environments", "--make", "a", "--remove", "b"], "exclude each other"),
         (["dance"], "dance"),

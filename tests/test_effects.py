@@ -5,7 +5,8 @@ import pytest
 
 from umlip_latents import Features, compare
 from umlip_latents.comparison import draws
-from umlip_latents.effects import drawn_seeds, effect_table
+from umlip_latents.effects import controlled_models, drawn_seeds, effect_table
+from umlip_latents.resources import InputError
 
 N_ATOMS = np.full(80, 10)
 BASE = ("b0", "b1", "b2")
@@ -125,3 +126,16 @@ def test_models_of_one_seed_stand_on_their_own(world, splits):
     assert found.loc["base to level", "error"] == pytest.approx(to_others, rel=1e-10)
     apart = rows(effect_table(splits, {**SEEDS, "b1": 1}, BASE, {"x": ["seed-like"]}), "x")
     assert apart["same_seed"].isna().all()
+
+
+def test_models_of_some_aspects_stand_beside_the_seeds():
+    whole, some = controlled_models(), controlled_models(["loss"])
+    assert set(some["aspect"]) == {"seed", "loss"} < set(whole["aspect"])
+    chosen = whole["aspect"].isin(["seed", "loss"])
+    assert some["name"].tolist() == whole["name"][chosen].tolist()
+
+
+@pytest.mark.parametrize("aspects", [[], ["loss", "weather"]])
+def test_an_aspect_that_is_none_is_named(aspects):
+    with pytest.raises(InputError, match=f"{(aspects or ['nothing'])[-1]}: no such aspect"):
+        controlled_models(aspects)

@@ -4,9 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from umlip_latents import cumulant_features, reconstruction_matrix, split_atoms, streaming_gfre
-from umlip_latents.factors import TriangularFactors, part_labels
+from umlip_latents.factors import TriangularFactors, part_labels, turned_onto
 from umlip_latents.resources import InputError
 
 from .test_reconstruction import TABLES, TEST, TRAIN
@@ -123,3 +124,17 @@ def test_cumulants_of_blocks_of_structures_are_those_of_all():
         cumulant_features(x[cut:], n_atoms[13:], 5),
     ]
     assert np.concatenate(found) == pytest.approx(cumulant_features(x, n_atoms, 5), rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-1, 1e-2, 1e-5, 1e-9])
+def test_what_is_left_of_a_column_keeps_its_digits(size):
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(30, 5)))[0]
+    apart = rng.normal(size=(40, 3))
+    apart[:30] -= axes @ (axes.T @ apart[:30])
+    apart *= size / np.linalg.norm(apart, axis=0)
+    columns = torch.from_numpy(np.vstack([axes @ rng.normal(size=(5, 3)), np.zeros((10, 3))]))
+    columns += torch.from_numpy(apart)
+    turned = turned_onto(torch.from_numpy(axes), columns, columns.square().sum(dim=0)).numpy()
+    assert turned[:5] == pytest.approx(axes.T @ columns[:30].numpy(), rel=1e-12)
+    assert turned[5] == pytest.approx(size, rel=max(1e-12, 1e-15 / size))

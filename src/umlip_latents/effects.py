@@ -13,15 +13,20 @@ import numpy as np
 import pandas as pd
 
 from .comparison import Comparison, estimate, resampled_means
-from .resources import DATA
+from .resources import DATA, unknown
 
 ASPECTS = ("seed", "data", "loss", "optimiser", "architecture")
 N_RESAMPLES = 1000  # of the bootstrap
 ENERGY, FORCE = "energy_mae_meV_per_atom", "force_mae_meV_per_angstrom"
 
 
-def controlled_models() -> pd.DataFrame:
+def controlled_models(aspects: Sequence[str] = ASPECTS) -> pd.DataFrame:
     """The shipped models of the controlled experiment and what their cards say.
+
+    Parameters
+    ----------
+    aspects
+        Of the levels to take beside the seeds of the base.
 
     Returns
     -------
@@ -31,16 +36,24 @@ def controlled_models() -> pd.DataFrame:
         ``energy <set>`` (meV/atom), ``force <set>`` (meV/angstrom) and the same two of the linear
         baseline, ``energy baseline <set>`` and ``force baseline <set>``.
 
+    Raises
+    ------
+    InputError
+        No aspect, or an unknown one.
+
     Examples
     --------
     >>> controlled_models()["level"].tolist().count("base")
     4
     """
+    for aspect in aspects or ["nothing"]:
+        if aspect not in ASPECTS:
+            raise unknown(aspect, "aspect", ASPECTS)
     rows = []
     for path in sorted((DATA / "checkpoints").glob("*.json")):
         card = json.loads(path.read_text(encoding="utf-8"))
         recipe = card["recipe"]
-        if "aspect" not in recipe:
+        if recipe.get("aspect") not in ("seed", *aspects):
             continue
         row = {
             "name": card["name"],

@@ -138,18 +138,10 @@ class Messages(NamedTuple):
     harmonics: e3nn.Irreps
     summed: e3nn.Irreps
 
-    def forward(
-        self,
-        x: jax.Array,
-        harmonics: jax.Array,
-        weights: jax.Array,
-        receivers: jax.Array,
-        senders: jax.Array,
-    ) -> jax.Array:
-        """(n_atoms, width) of (n_atoms, width), and of edges with weights in the sorted order."""
-        missing = -len(senders) % TOGETHER
-        edges = harmonics, weights, senders, receivers
-        nobody = 0, 0, 0, len(x)  # receives what is padding
+    def forward(self, x: jax.Array, *edges: jax.Array) -> jax.Array:
+        """(n_atoms, width) of what is sent, and Y, weights, receivers and senders of the edges."""
+        missing = -len(edges[0]) % TOGETHER
+        nobody = 0, 0, len(x), 0  # receives what is padding
         blocks = [
             jnp.pad(edge, [(0, missing), *[(0, 0)] * (edge.ndim - 1)], constant_values=value)
             for edge, value in zip(edges, nobody, strict=True)
@@ -157,7 +149,7 @@ class Messages(NamedTuple):
         blocks = [block.reshape(-1, TOGETHER, *block.shape[1:]) for block in blocks]
 
         def add(total: jax.Array, block: Sequence[jax.Array]) -> tuple[jax.Array, None]:
-            harmonics, weights, senders, receivers = block
+            harmonics, weights, receivers, senders = block
             messages = jnp.concatenate([*self.paths(x[senders], harmonics, weights)], axis=1)
             return total.at[receivers].add(messages), None
 

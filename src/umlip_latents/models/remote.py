@@ -115,15 +115,9 @@ def ask(environment: str, command: Sequence[str], see: Callable[[str], None]) ->
     other, since = waiting.pop(key, (None, 0.0))
     if other and (other.poll() is not None or time.monotonic() - since > IDLE / 2):
         other = end(other)  # if it has not yet, it is about to
-    other = other or Popen(
-        [python, "-u", "-m", "umlip_latents.answering"],
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=STDOUT,
-        text=True,
-        errors="replace",
-        env={**os.environ, CURRENT: environment},
-    )
+    start = [python, "-u", "-m", "umlip_latents.answering"]
+    pipes = {"stdin": PIPE, "stdout": PIPE, "stderr": STDOUT, "text": True, "errors": "replace"}
+    other = other or Popen(start, env={**os.environ, CURRENT: environment}, **pipes)
     last = "no word"
     try:
         print(json.dumps(command), file=other.stdin, flush=True)
