@@ -364,6 +364,16 @@ def test_settings_reach_the_matrix():
         assert expected != pytest.approx(alone(*chosen.values(), *WHOLE), abs=1e-6)
 
 
+def test_what_is_solved_or_searched_together_does_not_show(monkeypatch):
+    pair = {"a": TABLES["wide"], "b": TABLES["smooth"]}
+    whole = pointwise_errors(pair, TRAIN, TEST, "lfre").errors
+    together = {"CHUNK": 10 * (33 + 10) * 33, "SEARCHED": 7 * len(TRAIN)}  # test atoms: 10 and 7
+    for name, numbers in together.items():
+        monkeypatch.setattr(f"umlip_latents.neighbourhoods.{name}", numbers)
+        for each, errors in pointwise_errors(pair, TRAIN, TEST, "lfre").errors.items():
+            assert errors == pytest.approx(whole[each], abs=1e-12)
+
+
 def test_threads_are_given_back():
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -162,7 +162,8 @@ def local_matrix(
     >>> local_matrix("tcp://scheduler:8786", features, train, test)  # doctest: +SKIP
     """
     with connected(scheduler) as client:
-        n_chunks = min(len(test), 4 * max(1, sum(client.nthreads().values())))
+        # one each: every chunk has to scale the tables
+        n_chunks = min(len(test), max(1, sum(client.nthreads().values())))
         # a copy on every worker, so that no worker is the only one to have it
         tables, rows = client.scatter([dict(features), train], broadcast=True)
         tasks = [

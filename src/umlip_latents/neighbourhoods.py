@@ -2,8 +2,7 @@
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import product
+from itertools import product, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from .regression import Folds, Regularization, TwoFoldRegression, local_folds, t
 from .resources import InputError
 
 CHUNK = 1 << 20  # numbers in the local targets of the test atoms solved together
+SEARCHED = 1 << 24  # distances from the test atoms whose neighbours are looked for together
 
 
 class Pointwise(NamedTuple):
@@ -35,10 +35,12 @@ class Pointwise(NamedTuple):
 def scaled(features: np.ndarray, train: np.ndarray, name: str) -> np.ndarray:
     """Centre and scale to unit total variance on the training atoms."""
     x = checked_table(features, name)
-    mean = x[train].mean(axis=0)
-    scale = np.sqrt(x[train].var(axis=0).sum())
+    known = x[train]
+    mean = known.mean(axis=0)
+    scale = np.sqrt(known.var(axis=0).sum())
     check_spread(scale, np.abs(mean).max(), name)
-    return (x - mean) / scale
+    x = x - mean
+    return np.divide(x, scale, out=x)
 
 
 def pointwise_local(
@@ -53,19 +55,21 @@ def pointwise_local(
     progress: bool,
 ) -> Pointwise:
     """Residual norm of every test atom after a map of its own, fitted to its neighbours."""
-    tables = {n: torch.from_numpy(scaled(x, train, n)).to(device) for n, x in features.items()}
-    trained = {name: x[train] for name, x in tables.items()}
-    tested = {name: x[test] for name, x in tables.items()}
+    trained, tested = {}, {}
+    for name, table in features.items():
+        x = torch.from_numpy(scaled(table, train, name))
+        trained[name], tested[name] = x[train].to(device), x[test].to(device)
     labels = None
     if groups is not None:
         numbers = np.unique(groups, return_inverse=True)[1]
         labels = torch.as_tensor(numbers[train]).to(device)
-    pairs = [pair for pair in product(tables, tables) if wanted is None or pair in wanted]
+    pairs = [pair for pair in product(features, features) if wanted is None or pair in wanted]
     found = Pointwise(*({pair: np.empty(len(test)) for pair in pairs} for _ in "12"))
     sources = list(dict.fromkeys(source for source, _ in pairs))
-    sizes = {name: local_sizes(name, trained, n_local_points) for name in tables}
-    widths = [x.shape[1] for x in tables.values()]
+    sizes = {name: local_sizes(name, trained, n_local_points) for name in features}
+    widths = [x.shape[1] for x in trained.values()]
     chunk = max(1, CHUNK // (sum(widths) * (n_local_points or max(widths))))
+    n_searched = min(chunk, max(1, SEARCHED // len(train)))
     n_threads = torch.get_num_threads()
     bar = tqdm(total=len(sources) * len(test), desc="LFRE", unit="atom", disable=not progress)
 
@@ -84,12 +88,10 @@ def pointwise_local(
     # many small matrices: one thread for each chunk, none inside
     with bar, ThreadPoolExecutor(n_threads, None, torch.set_num_threads, (1,)) as pool:
         try:
-            searches = {
-                name: pool.map(
-                    partial(neighbours, others=trained[name], k=max(sizes[name])), x.split(chunk)
-                )
-                for name, x in tested.items()
-            }
+            searches = {}
+            for name, x in tested.items():
+                among = trained[name], trained[name].square().sum(dim=1), max(sizes[name])
+                searches[name] = pool.map(neighbours, x.split(n_searched), *map(repeat, among))
             near = {name: torch.cat(list(parts)) for name, parts in searches.items()}
             tasks = [(n, part) for n in sources for part in alike_in_folds(near[n], labels, chunk)]
             for n_done in pool.map(solve, *zip(*tasks, strict=True)):
@@ -117,9 +119,12 @@ def local_sizes(
     return sizes
 
 
-def neighbours(x: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor:
-    """(n, k) rows of `others` nearest to each row of `x`, nearest first."""
-    distance = x.square().sum(dim=1)[:, None] + others.square().sum(dim=1) - 2 * x @ others.T
+def neighbours(
+    x: torch.Tensor, others: torch.Tensor, squares: torch.Tensor, k: int
+) -> torch.Tensor:
+    """(n, k) rows of `others`, whose squared lengths are given, nearest to each row of `x`."""
+    # less the squared length of x, which puts none before another
+    distance = torch.addmm(squares, x, others.T, alpha=-2)
     return torch.topk(distance, k, dim=1, largest=False).indices
 
 
