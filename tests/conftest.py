@@ -6,21 +6,38 @@ import os
 import resource
 from contextlib import contextmanager
 
+import joblib
 import numpy as np
 import pytest
+import threadpoolctl
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from hypothesis import HealthCheck, Phase, settings
 
 from umlip_latents import list_models, load_model
-from umlip_latents.environments import CURRENT
+from umlip_latents.models.environments import CURRENT
 
-# the same few examples everywhere, or, for `make test-deep`, new ones each time
-COMMON = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
-SEARCH = (Phase.explicit, Phase.generate)  # no shrinking
-settings.register_profile("quick", max_examples=12, derandomize=True, phases=SEARCH, **COMMON)
-settings.register_profile("deep", max_examples=200, print_blob=True, **COMMON)
-settings.load_profile(os.getenv("HYPOTHESIS_PROFILE", "quick"))
+# the same few examples everywhere
+settings.register_profile(
+    "few",
+    max_examples=12,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),  # no shrinking
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("few")
+
+
+def pytest_configure(config):
+    """The processes of pytest-xdist share the cores, and do not wait for each other's threads."""
+    if hasattr(config, "workerinput"):
+        share = max(1, joblib.cpu_count() // config.workerinput["workercount"])
+        threadpoolctl.threadpool_limits(share)
+        torch.set_num_threads(share)
+
 
 # the networks that this Python, that of an environment or not, can run as it is; one of those
 # that differ in their training alone stands for all of them

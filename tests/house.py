@@ -8,18 +8,15 @@ import sys
 import tokenize
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "src" / "umlip_latents"
-# lines of code of all modules, to become 3,000 and more only with a family; lines of one file
-MOST_CODE, LONGEST = 5547, 400
+ROOT = Path(__file__).parents[1]
+# lines of code, which only ever become fewer: `src` is to come to 3,800 and 3,300, tests to 6,000
+MOST = {"src": 4310, "tests": 6450}
+LONGEST = 300  # lines of a file of src, all of them
 FREE = {
-    tokenize.COMMENT,
-    tokenize.NL,
-    tokenize.NEWLINE,
-    tokenize.INDENT,
-    tokenize.DEDENT,
-    tokenize.ENDMARKER,
-    tokenize.ENCODING,
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
+    *(tokenize.ENDMARKER, tokenize.ENCODING),
 }
+BLOCKS = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def code_lines(file: Path) -> int:
@@ -30,19 +27,21 @@ def code_lines(file: Path) -> int:
             if token.type not in FREE:
                 lines.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            node
-        ):
+        if isinstance(node, BLOCKS) and ast.get_docstring(node):
             lines.difference_update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     return len(lines)
 
 
 if __name__ == "__main__":
-    files = sorted(PACKAGE.rglob("*.py"))
-    for file in files:
-        print(f"{code_lines(file):5} {file.relative_to(PACKAGE)}")
-    total = sum(map(code_lines, files))
-    print(f"{total:5} lines of code")
-    long = [f.name for f in files if len(f.read_text(encoding="utf-8").splitlines()) > LONGEST]
-    if total > MOST_CODE or long:
-        sys.exit(f"More than {MOST_CODE} lines of code, or files over {LONGEST} lines: {long}.")
+    faults = []
+    for folder, most in MOST.items():
+        files = sorted((ROOT / folder).rglob("*.py"))
+        counts = {str(file.relative_to(ROOT)): code_lines(file) for file in files}
+        print(*(f"{n:5} {name}" for name, n in counts.items()), sep="\n")
+        print(f"{sum(counts.values()):5} lines of code in {folder}")
+        if sum(counts.values()) > most:
+            faults.append(f"more than {most} lines of code in {folder}")
+    for file in (ROOT / "src").rglob("*.py"):
+        if len(file.read_text(encoding="utf-8").splitlines()) > LONGEST:
+            faults.append(f"more than {LONGEST} lines in {file.relative_to(ROOT)}")
+    sys.exit("; ".join(faults))

@@ -1,27 +1,29 @@
-"""The one door to the network, and files that are written whole or not at all."""
+"""The one door to the network, files that are written whole or not at all, and provenance."""
 
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
 import threading
-import time
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 
-from umlip_latents import book, resources
-from umlip_latents.features import save_npz
+from umlip_latents import resources
 from umlip_latents.resources import (
     OFFLINE,
     InputError,
+    UnreachableError,
+    atomic_write,
+    check_writable,
     fetch,
-    readable,
-    sha256,
-    unknown,
-    write_whole,
-    written_whole,
+    git_commit,
+    torch_device,
+    write_file,
 )
 
 CONTENT = bytes(range(256)) * 4096
@@ -51,11 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
         body = CONTENT[::-1] if way == "other" else CONTENT
-        if way in ("cut", "stuck"):
-            body = body[:100_000]
-        for start in range(0, len(body), 1 << 18):
-            self.wfile.write(body[start : start + (1 << 18)])
-            time.sleep(0.05 if way == "slow" else 0)
+        self.wfile.write(body[:100_000] if way in ("cut", "stuck") else body)
         if way == "stuck":
             self.server.released.wait(10)
 
@@ -79,18 +77,21 @@ def server(monkeypatch):
         thread.join()
 
 
-def test_a_file_is_downloaded_once(cache, server):
+def test_a_file_is_downloaded_once_and_not_if_a_copy_is_at_hand(
+    tmp_path, cache, server, monkeypatch
+):
     for _ in range(2):
         assert fetch("weights.bin", f"{server.url}/good", DIGEST).read_bytes() == CONTENT
     assert server.asked == ["/good"]
     assert [p.name for p in cache.iterdir()] == ["weights.bin"]
-
-
-def test_a_copy_at_hand_comes_first(tmp_path, monkeypatch, server):
-    (tmp_path / "weights.bin").write_bytes(CONTENT)
+    (tmp_path / "mine.bin").write_bytes(CONTENT)
     monkeypatch.setenv("UMLIP_LATENTS_DATA", str(tmp_path))
-    assert fetch("weights.bin", f"{server.url}/good", DIGEST) == tmp_path / "weights.bin"
-    assert not server.asked
+    assert fetch("mine.bin", f"{server.url}/good", DIGEST) == tmp_path / "mine.bin"
+    monkeypatch.setenv(OFFLINE, "1")
+    assert fetch("weights.bin", f"{server.url}/good", DIGEST) == cache / "weights.bin"
+    with pytest.raises(InputError, match=r"other\.bin: is not at hand"):
+        fetch("other.bin", f"{server.url}/good", DIGEST)
+    assert server.asked == ["/good"]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_copy_at_hand_comes_first(tmp_path, monkeypatch, server):
         ("cut", "weights.bin: cannot be downloaded from "),
         ("stuck", "weights.bin: cannot be downloaded from .*timed out"),
         ("missing", "weights.bin: cannot be downloaded from .*404"),
-        ("other", f"weights.bin.*: SHA-256 is .* the registry expects {DIGEST}"),
+        ("other", f"weights.bin: cannot be downloaded .*expected {DIGEST}"),
         ("elsewhere", "weights.bin: .* leads to http://localhost.*not https"),
     ],
 )
@@ -110,75 +111,32 @@ def test_after_a_download_that_fails_the_same_call_ends_well(cache, server, way,
         fetch("weights.bin", url, DIGEST)
     assert server.asked == ["/file"]
     assert not list(cache.iterdir())
-    server.way = "slow"
+    server.way = "good"
     assert fetch("weights.bin", url, DIGEST).read_bytes() == CONTENT
     assert [p.name for p in cache.iterdir()] == ["weights.bin"]
 
 
-def test_a_server_that_is_gone_is_named(cache, monkeypatch):
-    monkeypatch.setattr(resources, "SECURE", "http://127.0.0.1")
-    with pytest.raises(InputError, match=r"weights\.bin: cannot be downloaded from http://127"):
+def test_only_https_is_asked_and_a_host_that_is_gone_is_unreachable(cache, server, monkeypatch):
+    with pytest.raises(UnreachableError, match=r"weights\.bin: cannot be downloaded from http://1"):
         fetch("weights.bin", "http://127.0.0.1:9/weights.bin", DIGEST)
-    assert not list(cache.iterdir())
-
-
-def test_only_https_is_asked(server, monkeypatch):
     monkeypatch.setattr(resources, "SECURE", "https://")
     with pytest.raises(InputError, match="not https"):
         fetch("weights.bin", f"{server.url}/good", DIGEST)
     assert not server.asked
+    assert not list(cache.iterdir())
 
 
-def test_told_so_it_asks_for_nothing_but_takes_what_is_there(cache, monkeypatch, server):
-    monkeypatch.setenv(OFFLINE, "1")
-    with pytest.raises(InputError, match=r"weights\.bin: is not at hand"):
-        fetch("weights.bin", f"{server.url}/good", DIGEST)
-    cache.mkdir(exist_ok=True)
-    (cache / "weights.bin").write_bytes(CONTENT)
-    assert fetch("weights.bin", f"{server.url}/good", DIGEST) == cache / "weights.bin"
-    assert not server.asked
-
-
-def test_a_cache_that_cannot_be_made_is_named(tmp_path, monkeypatch, server):
-    (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(InputError, match="file/umlip-latents: the folder cannot be made"):
-        fetch("weights.bin", f"{server.url}/good", DIGEST)
-
-
-def test_the_first_copy_that_is_trusted_is_written_down_and_through_no_link(
-    tmp_path, cache, server
-):
-    cache.mkdir()
-    (tmp_path / "mine").write_text("mine")
-    (cache / "weights.bin.sha256").symlink_to(tmp_path / "gone")
-    with pytest.raises(InputError, match="is a folder, a link or a device"):
-        fetch("weights.bin", f"{server.url}/good", trust=True)
-    assert not (tmp_path / "gone").exists()
-    (cache / "weights.bin.sha256").unlink()
+def test_the_first_copy_that_is_trusted_is_recorded_and_no_other_one_taken(cache, server):
+    with pytest.raises(InputError, match=r"weights\.bin: no SHA-256 is published.*--trust"):
+        fetch("weights.bin", f"{server.url}/good")
     fetch("weights.bin", f"{server.url}/good", trust=True)
     assert (cache / "weights.bin.sha256").read_text().strip() == DIGEST
-    (cache / "weights.bin.sha256").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"the first copy had, as .*sha256 says"):
-        fetch("weights.bin", f"{server.url}/good")
-
-
-def test_a_build_makes_one_attempt_at_the_checkpoints(monkeypatch, server):
-    """Where the first download fails no other one is tried, and what is at hand is found."""
-    file = {"file": "weights.bin", "url": f"{server.url}/a", "sha256": DIGEST}
-    further = {"file": "more.bin", "url": f"{server.url}/b", "sha256": DIGEST}
-    models = {"a": file | {"arguments": further}, "b": {"file": "own.bin", "sha256": DIGEST}}
-    monkeypatch.setattr(book, "registry", lambda _: models)
-    monkeypatch.setenv(OFFLINE, "")
-    book.fetch_checkpoints()
-    book.fetch_checkpoints()
-    assert server.asked == ["/a", "/b"]
-    for name in ("weights.bin", "more.bin"):
-        (resources.cache_folder() / name).unlink()
-    server.asked.clear()
-    server.way = "cut"
-    book.fetch_checkpoints()
-    assert server.asked == ["/a"]
+    (cache / "weights.bin").write_bytes(CONTENT[1:])
+    for digest, words in ((None, r"\.sha256 says"), (DIGEST, "the registry says")):
+        with pytest.raises(
+            InputError, match=rf"{cache}/weights\.bin: SHA-256 is .*{words} {DIGEST}"
+        ):
+            fetch("weights.bin", f"{server.url}/good", digest, trust=True)
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -186,7 +144,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_text("old")
 
     def stopped_by(error):
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("half")
             raise error
 
@@ -197,89 +155,77 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_text() == "old"
 
 
-def test_a_new_file_has_the_rights_of_any_other(tmp_path):
-    (tmp_path / "touched").touch()
-    with written_whole(tmp_path / "a.txt") as temporary:
-        temporary.write_text("new")
-    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "touched").stat().st_mode
+def test_a_killed_process_leaves_the_old_file(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    code = "import os, sys; from pathlib import Path; from umlip_latents.resources import *\n"
+    code += "with atomic_write(Path(sys.argv[1])) as temporary:\n"
+    code += "    temporary.write_text('half'); os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code, tmp_path / "a.txt"]).returncode == -9
+    assert (tmp_path / "a.txt").read_text() == "old"
 
 
-@pytest.mark.parametrize("content", ["naïve\n", b"\0\xff"])
-def test_a_file_holds_what_was_written(tmp_path, content):
-    write_whole(tmp_path / "a", content)
-    held = (tmp_path / "a").read_bytes()
-    assert held == (content if isinstance(content, bytes) else "naïve\n".encode())
-
-
-def test_nothing_is_written_through_a_planted_link(tmp_path, monkeypatch):
-    victim = tmp_path / "victim"
-    victim.write_text("mine")
-    monkeypatch.setattr(resources.secrets, "token_hex", lambda _: "0")
-    (tmp_path / ".a.txt.0.part").symlink_to(victim)
-    with (
-        pytest.raises(InputError, match=r"cannot be written .File exists"),
-        written_whole(tmp_path / "a.txt") as temporary,
-    ):
-        temporary.write_text("not mine")
-    assert victim.read_text() == "mine"
-
-
-@pytest.mark.parametrize("kind", ["folder", "link", "broken link", "loop", "pipe", "device"])
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe", "device", "nowhere"])
 def test_only_a_file_is_replaced(tmp_path, kind):
-    path = tmp_path / "a.txt"
+    path = {"device": Path("/dev/null"), "nowhere": tmp_path / "no" / "a"}.get(kind, tmp_path / "a")
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
-    elif kind == "device":
-        path = Path("/dev/null")
-    else:
-        (tmp_path / "target").write_text("mine")
-        path.symlink_to({"link": "target", "loop": "a.txt"}.get(kind, "gone"))
-    before = path.lstat()
-    with pytest.raises(InputError, match="is a folder, a link or a device"), written_whole(path):
+    elif kind == "link":
+        path.symlink_to("gone")
+    with pytest.raises(InputError, match=r"folder, a link or a device|there is no folder"):
+        check_writable(path)
+    with pytest.raises(InputError), atomic_write(path):
         pytest.fail("written")
-    assert path.lstat().st_ino == before.st_ino
 
 
-def test_what_a_killed_process_left_is_swept_and_what_another_writes_is_not(tmp_path):
-    left, young, others = (tmp_path / f".{n}.part" for n in ("a[1].txt.0", "a[1].txt.1", "b.txt.0"))
-    for file in (left, young, others):
-        file.touch()
-    for file in (left, others):
-        os.utime(file, (0, 0))
-    with written_whole(tmp_path / "a[1].txt") as temporary:
-        temporary.write_text("new")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [young.name, others.name, "a[1].txt"]
-
-
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, small_files):
-    table = np.random.default_rng(0).random(100_000)
+def test_a_full_disk_is_one_sentence_and_a_new_file_has_the_rights_of_any_other(
+    tmp_path, small_files
+):
+    (tmp_path / "touched").touch()
     with small_files(10_000), pytest.raises(InputError, match=r"written \(File too large\)\.$"):
-        save_npz(tmp_path / "a.npz", x=table)
-    assert not list(tmp_path.iterdir())
+        write_file(tmp_path / "a", CONTENT)
+    assert [p.name for p in tmp_path.iterdir()] == ["touched"]
+    write_file(tmp_path / "a", "naïve")
+    assert (tmp_path / "a").read_bytes() == "naïve".encode()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "touched").stat().st_mode
 
 
-def test_the_digest_is_that_of_the_whole_file(tmp_path):
-    (tmp_path / "big").write_bytes(CONTENT * 3)
-    assert sha256(tmp_path / "big") == hashlib.sha256(CONTENT * 3).hexdigest()
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "", None])
+def test_a_device_that_is_not_here_is_named(name):
+    with pytest.raises(InputError, match=f"device {name}: PyTorch has no such device here"):
+        torch_device(name)
 
 
-def test_only_a_file_with_something_in_it_is_read(tmp_path):
-    (tmp_path / "empty").touch()
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "loop").symlink_to("loop")
-    for name in ("empty", "pipe", "loop", "gone", ".", "x" * 300):
-        with pytest.raises(InputError):
-            readable(tmp_path / name)
-    with pytest.raises(InputError, match="/proc/self/environ: is not a file, or an empty one"):
-        readable(Path("/proc/self/environ"))
-    assert readable(Path(__file__)) == Path(__file__)
+def test_the_automatic_device_is_cuda_if_there_is_one(monkeypatch):
+    assert torch_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert torch_device("auto") == torch.device("cuda")
+    assert torch_device(torch.device("meta")) == torch.device("meta")
 
 
-def test_the_nearest_names_are_offered_and_never_all_of_many():
-    names = [f"model-{n}" for n in range(100)]
-    assert "(model-77, " in str(unknown("model-777", "model", names))
-    for name in ("", "x" * 10_000, "zzz"):
-        assert len(str(unknown(name, "model", names))) < 100 + len(name)
-    assert str(unknown("zzz", "way", ["atom", "group"])) == "zzz: no such way (atom, group)."
+def git(folder, *arguments):
+    """Run git as somebody, in a folder."""
+    somebody = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    command = ["git", "-C", folder, *somebody, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+@pytest.mark.parametrize("tracked", [True, False])
+def test_the_commit_is_that_of_this_package_and_no_other(tmp_path, monkeypatch, tracked):
+    package = tmp_path / ("src" if tracked else ".venv/lib") / "umlip_latents"
+    package.mkdir(parents=True)
+    for file in (tmp_path / "theirs", package / "resources.py"):
+        file.touch()
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "src" if tracked else "theirs")
+    git(tmp_path, "commit", "--quiet", "--message", "a")
+    monkeypatch.setattr(resources, "PACKAGE", package)
+    commit = git(tmp_path, "rev-parse", "--short=12", "HEAD")
+    assert git_commit.__wrapped__() == (commit if tracked else "unknown")
+    if tracked:
+        (package / "resources.py").write_text("changed")
+        assert git_commit.__wrapped__() == f"{commit}-dirty"
+        monkeypatch.setenv("PATH", "")
+        assert git_commit.__wrapped__() == "unknown"

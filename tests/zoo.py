@@ -1,8 +1,8 @@
-"""Run the adapter suite of model families in their own environments: ``tests/zoo.py [NAME ...]``.
+"""Run the tests of model families in their own environments: ``tests/zoo.py [NAME ...]``.
 
-Makes each environment if it is not there, and runs in it the suite that all families share and the
-family's own tests, ``tests/models/test_<environment>.py``, if there are any; what follows a hyphen
-in the name of an environment is not in that of its tests.
+Makes each environment if it is not there, runs in it ``tests/models/test_<environment>.py`` (what
+follows a hyphen in the name of an environment is not in that of its tests), and extracts features
+of its first model from here, if one can be had.
 """
 
 import os
@@ -10,7 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from umlip_latents.environments import CURRENT, list_environments, make_environment
+from ase.build import bulk
+
+from umlip_latents import extract_features, list_models
+from umlip_latents.models.environments import CURRENT, list_environments, make_environment
 from umlip_latents.resources import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -19,19 +22,26 @@ ROOT = Path(__file__).parents[1]
 def passes(name: str) -> bool:
     """Whether the tests of an environment pass in it."""
     print(f"== {name}", flush=True)
+    tests = ROOT / "tests" / "models" / f"test_{name.partition('-')[0]}.py"
     try:
-        python = make_environment(name)
+        command = [make_environment(name), "-m", "pytest", "-ra", tests]
     except InputError as error:
         print(error)
         return False
-    own = ROOT / "tests" / "models" / f"test_{name.partition('-')[0]}.py"
-    tests = [ROOT / "tests" / "models" / "test_adapters.py", *([own] if own.is_file() else [])]
-    done = subprocess.run(
-        [python, "-m", "pytest", "-ra", *tests], cwd=ROOT, env={**os.environ, CURRENT: name}
-    )
-    return done.returncode == 0
+    return not subprocess.run(command, cwd=ROOT, env={**os.environ, CURRENT: name}).returncode
+
+
+def extracts(name: str) -> bool:
+    """Whether features come back from the environment; true if it has no model at hand."""
+    offline = [n for n, e in list_models().items() if e.get("environment") == name and e["offline"]]
+    if not offline:
+        return True
+    found = extract_features([bulk("Cu"), bulk("Si")], offline[0])
+    print(f"{offline[0]}: {found.features.shape} features came back")
+    return len(found.features) == 3
 
 
 if __name__ == "__main__":
-    failed = [name for name in sys.argv[1:] or list_environments() if not passes(name)]
+    names = sys.argv[1:] or list_environments()
+    failed = [name for name in names if not (passes(name) and extracts(name))]
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)

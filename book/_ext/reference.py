@@ -14,6 +14,7 @@ import nbformat
 from sphinx.application import Sphinx
 
 import umlip_latents
+from umlip_latents.book import ROOT
 
 
 def public(notebooks: Path) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def public(notebooks: Path) -> dict[str, Any]:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Have autodoc skip the members of a module that are not public."""
-    shown = public(Path(app.srcdir) / "notebooks").values()
+    shown = public(ROOT / "notebooks").values()
 
     def skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
         return True if what == "module" and all(obj is not o for o in shown) else None

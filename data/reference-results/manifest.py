@@ -16,9 +16,9 @@ from pathlib import Path
 import pandas as pd
 
 from umlip_latents.book import load_profile
-from umlip_latents.models.catalog import list_models
+from umlip_latents.models.catalogue import list_models
 from umlip_latents.resources import DATA, sha256
-from umlip_latents.structures import list_datasets
+from umlip_latents.structures.read import list_datasets
 
 OUTPUT = Path(__file__).with_name("manifest.csv")
 FOLDERS = ("checkpoints", "published", "reference-results", "structures")

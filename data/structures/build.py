@@ -12,7 +12,9 @@ to lattice vectors: some atoms of the file lie on the other side of their cell.
 
 from __future__ import annotations
 
+import gzip
 import itertools
+import json
 import warnings
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from ase.collections import dcdft, g2, s22
 from ase.data import chemical_symbols, covalent_radii, reference_states
 from ase.io import write
 from ase.neighborlist import neighbor_list
-from monty.serialization import loadfn
+from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 OUTPUT = Path(__file__).with_name("embedded.xyz")
@@ -33,12 +35,12 @@ MAX_ATOMS = 64
 # every element of MPtrj but the four light noble gases that its random sample lacks
 ELEMENTS = [z for z in range(1, 95) if z not in (2, 10, 18, 54, *range(84, 89))]
 # closest approach in units of the sum of the covalent radii (H2 has 1.19, I2 0.96)
-CLOSEST = 0.7
+MIN_RATIO = 0.7
 # cubic angstrom per atom; close-packed hydrogen at its covalent radius would have a tenth of it,
 # and make the features of CHGNet 0.2.0 grow by ten orders of magnitude
-DENSEST = 3.0
+MIN_VOLUME = 3.0
 # every atom sees a neighbour inside the shortest cutoff of the compared models
-ISOLATED = 5.0
+MAX_GAP = 5.0
 VACUUM = 7.5
 
 
@@ -53,11 +55,13 @@ def is_sensible(atoms: Atoms) -> bool:
     """Small enough, known elements, no clash, no absurd density and no isolated atom."""
     if not len(atoms) + atoms.pbc.sum() > 1 or len(atoms) > MAX_ATOMS:
         return False
-    if atoms.pbc.all() and atoms.get_volume() < DENSEST * len(atoms):
+    if atoms.pbc.all() and atoms.get_volume() < MIN_VOLUME * len(atoms):
         return False
-    if not np.isin(atoms.numbers, ELEMENTS).all() or closest_ratio(atoms) < CLOSEST:
+    if not np.isin(atoms.numbers, ELEMENTS).all():
         return False
-    return len(np.unique(neighbor_list("i", atoms, ISOLATED))) == len(atoms)
+    i, j, d = neighbor_list("ijd", atoms, MAX_GAP)
+    radii = covalent_radii[atoms.numbers]
+    return (d >= MIN_RATIO * (radii[i] + radii[j])).all() and len(np.unique(i)) == len(atoms)
 
 
 def rescaled(atoms: Atoms, ratio: float) -> Atoms:
@@ -78,8 +82,8 @@ def prototypes() -> list[Atoms]:
     """AFLOW prototypes with their published species and lattice."""
     file = next(Path(pymatgen.analysis.__path__[0]).rglob("aflow_prototypes.json.gz"))
     found = []
-    for entry in loadfn(file):
-        atoms = AseAtomsAdaptor.get_atoms(entry["snl"].structure)
+    for entry in json.loads(gzip.decompress(file.read_bytes())):
+        atoms = AseAtomsAdaptor.get_atoms(Structure.from_dict(entry["snl"]))
         found.append(labelled(atoms, "bulk", entry["tags"]["aflow"]))
     return sorted(found, key=lambda a: (a.info["name"], a.get_chemical_formula(), a.get_volume()))
 

@@ -7,24 +7,22 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
-    "comparing": ("compare",),
-    "comparison": ("Comparison",),
-    "cumulants": ("cumulant_features",),
-    "extraction": ("FeatureBlocks", "extract_features", "features_by_name"),
-    "factors": ("streaming_gfre",),
-    "features": ("Features",),
-    "models.catalog": ("list_models", "load_model"),
-    "reconstruction": (
-        "global_reconstruction_error",
-        "local_reconstruction_error",
-        "reconstruction_matrix",
-    ),
-    "regression": ("CUTOFF", "TIKHONOV", "Regularization"),
-    "resources": ("InputError",),
-    "splits": ("split_atoms",),
-    "structures": ("list_datasets", "load_structures"),
+    "features.cumulants": "cumulant_features",
+    "features.extraction": "extract_features features_by_layer features_by_name FeatureBlocks",
+    "features.table": "Features",
+    "measures.compare": "compare FitOptions",
+    "measures.comparison": "Comparison",
+    "measures.reconstruction": "global_reconstruction_error local_reconstruction_error "
+    "reconstruction_matrix",
+    "measures.regression": "CUTOFF TIKHONOV Regularization",
+    "measures.splitting": "Split",
+    "measures.streaming": "streaming_gfre",
+    "models.catalogue": "list_models load_model",
+    "resources": "InputError",
+    "structures.read": "list_datasets load_structures",
+    "structures.splits": "split_atoms",
 }
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_MODULES)
 
 

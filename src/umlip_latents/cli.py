@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-import umlip_latents as latents
+import umlip_latents as latents  # imports what a command asks for, and the libraries behind it
 
-from .arguments import FOLDER, FOLDS, INPUT, MANY, METRIC, NPZ, SEED, SPLIT, Command, Output
-from .resources import InputError, registry, sha256
+from . import arguments as arg
+from .resources import InputError, provenance, registry
 
-if TYPE_CHECKING:  # whatever is slow to import is imported by the commands that need it
+if TYPE_CHECKING:
     import pandas as pd
+    from ase import Atoms
 
-
-SPLITS_HELP = "Random splits; the median is told."
-N_TEST_HELP = "Test atoms, by default up to 1000, or a quarter of all."
-BOOTSTRAP_HELP = "Resamples for the intervals."
-METRIC_HELP = "A reconstruction error or another measure; repeatable."
-MODEL_HELP = "A name, a checkpoint file, or a class of your own, FILE.py:CLASS, whose code is run"
-LAYER_HELP = "backbone, last, or another that the model has, such as interaction-1."
-WORKERS_HELP = "Processes that share the work; by default one for each core."
-STORE_HELP = "Folder to keep features in and resume from."
-PARAMETER_HELP = "A parameter of --only, in YAML: every=1, models='[chgnet-0.3.0]'; repeatable."
-TRUST_HELP = "Allow a pickled checkpoint, or one for which no SHA-256 is published."
+Answer = tuple[Any, ...]  # for programs, for people, and the exit status if there can be another
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name="umlip-latents")
 def cli() -> None:
     """Latent features of universal interatomic potentials."""
-
-
-cli.command_class = Command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,248 +33,155 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except click.Abort:
-        raise KeyboardInterrupt from None
+    except click.Abort:  # Ctrl-C
+        arg.print_error("interrupted.")
+        return 130
     except InputError as error:
-        return told(str(error), 1)
+        arg.print_error(str(error))
     except OSError as error:
-        return told(f"{error.filename or 'the system'}: {error.strerror or error}.", 1)
-    except SystemExit as done:  # nobody reads the standard output any more
-        return done.code
+        arg.print_error(f"{error.filename or 'the system'}: {error.strerror or error}.")
+    return 1
 
 
-def told(sentence: str, status: int) -> int:
-    """Print a sentence on one line, nothing in it that a terminal would obey; the status again."""
-    text = " ".join(sentence.split())
-    if len(text) > 1000:
-        text = f"{text[:500]} ... {text[-500:]}"
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    click.echo(f"umlip-latents: {text}", err=True)
-    return status
-
-
-def command(function: Callable[..., tuple]) -> click.Command:
-    """A command with ``--json`` of a function that returns its answer, for programs and for people.
-
-    An exit status may come third. Nothing but the answer reaches the standard output, whatever a
-    library prints on the way.
-    """
-
-    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-    @functools.wraps(function)
-    def run(as_json: bool, **options: Any) -> int:
-        with contextlib.redirect_stdout(sys.stderr):
-            data, text, *status = function(**options)
-        click.echo(json.dumps(data, indent=1) if as_json else text)
-        return sum(status)
-
-    return cli.command()(run)
-
-
-def from_model(function: Callable) -> Callable:
-    """The options of a command that extracts features."""
-    function = click.option("--trust", is_flag=True, help=TRUST_HELP)(function)
-    function = click.option("--store", type=FOLDER, help=STORE_HELP)(function)
-    return click.option("--layer", default="backbone", help=LAYER_HELP)(function)
-
-
-@command
-def models() -> tuple[Any, str]:
+@cli.command()
+@arg.answer
+def models() -> Answer:
     """List the named models."""
     from tabulate import tabulate
 
-    found = latents.list_models()
-    shown = ("family", "training_data", "functional", "parameters", "licence", "citation")
-    rows = []
-    for name, entry in found.items():
-        widths = "/".join(map(str, entry.get("widths", {}).values()))
-        rows.append(("*" * entry["offline"], name, widths, *map(entry.get, shown)))
-    table = tabulate(rows, ("", "name", "BB/LL", *(key.replace("_", " ") for key in shown)))
-    note = "*   runs offline; the others download their weights when they are first used"
-    return found, f"{table}\n\n{note}"
+    found, shown = latents.list_models(), ("family", "training_data", "functional", "licence")
+    rows = [("*" * e["offline"], name, *map(e.get, shown)) for name, e in found.items()]
+    note = "* runs offline; the others download their weights when they are first used"
+    return found, f"{tabulate(rows, ('', 'name', *shown))}\n\n{note}"
 
 
-@command
-def datasets() -> tuple[Any, str]:
+@cli.command()
+@arg.answer
+def datasets() -> Answer:
     """List the registered data sets."""
     from tabulate import tabulate
 
-    found = registry("datasets")
-    rows = [
-        (name, "embedded" if "path" in e else "download", e["licence"], e["description"])
-        for name, e in found.items()
-    ]
-    return found, tabulate(rows, tablefmt="plain")
+    found, shown = registry("datasets"), ("licence", "description")
+    rows = [(n, "embedded" if "path" in e else "", *map(e.get, shown)) for n, e in found.items()]
+    return found, tabulate(rows, ("name", "", *shown))
 
 
-@command
-@click.option("--model", required=True, help=f"{MODEL_HELP}.")
+@cli.command()
+@click.option("--model", "models", multiple=True, required=True, help=arg.MODEL_HELP)
 @click.option("--structures", required=True, help="A data set's name, or a file.")
-@click.option("--output", type=NPZ, help="NPZ file to write.")
-@from_model
-@click.option("--workers", type=click.IntRange(1, MANY), help=WORKERS_HELP)
-def extract(
-    model: str,
-    structures: str,
-    output: Path | None,
-    layer: str,
-    store: Path | None,
-    trust: bool,
-    workers: int | None,
-) -> tuple[Any, str]:
+@click.option("--output", type=arg.Output(".npz"), help="NPZ file to write.")
+@click.option("--workers", type=arg.COUNT, help="Parallel processes; by default all cores.")
+@arg.model_options
+@arg.answer
+def extract(models: Sequence[str], structures: str, output: Path | None, **options: Any) -> Answer:
     """Per-atom features of structures, as a file, in a store or both."""
-    if not (output or store):
+    if not (output or options["store"]):
         raise click.UsageError("Give --output, --store, or both.")
-    read = latents.load_structures(structures)
-    found = latents.extract_features(
-        read, latents.load_model(model, trust=trust), layer, store=store, workers=workers
-    )
+    if output and len(models) > 1:
+        raise click.UsageError("Give one --model with --output; several fill a --store.")
+    read, found, failures = latents.load_structures(structures), [], []
+    for name in models:
+        try:
+            found.append(extract_one(read, name, **options))
+        except InputError as error:  # no reason to leave out the other models
+            failures.append(str(error))
+    if failures:
+        raise InputError(" ".join(failures))
     if output:
-        found.save(output)
-    for index, why in found.dropped.items():
+        found[0].save(output)
+    for index, why in {i: why for f in found for i, why in f.dropped.items()}.items():
         formula = read[index].get_chemical_formula()
         click.echo(f"left out structure {index} ({formula}): {why}", err=True)
-    n, d = found.features.shape
-    summary = {
-        "model": found.model,
-        "layer": found.layer,
-        "shape": [n, d],
-        "n_structures": len(found.kept),
-        "dropped": found.dropped,
-        "output": str(output) if output else None,
+    data = {
+        f.model: {"layer": f.layer, "shape": f.features.shape, "dropped": f.dropped} for f in found
     }
-    what = f"{found.model} {found.layer}, {n} atoms x {d} features"
-    count = f"{len(found.kept)} structures, {len(found.dropped)} left out"
-    return summary, f"{output or store}: {what} of {count}"
+    size = "{} {}: {} atoms x {} features of {} structures".format
+    return data, "\n".join(size(f.model, f.layer, *f.features.shape, len(f.kept)) for f in found)
 
 
-@command
-@click.argument("features", type=INPUT)
+def extract_one(
+    structures: Sequence[Atoms], model: str, trust: bool, device: str, **options: Any
+) -> latents.Features:
+    """Features of structures by one model."""
+    loaded = latents.load_model(model, trust=trust, device=device)
+    return latents.extract_features(structures, loaded, device=device, **options)
+
+
+@cli.command()
+@click.argument("features", type=arg.FILE)
 @click.option("--order", default=4, type=click.IntRange(1, 8), help="Number of cumulants.")
-@click.option("--output", required=True, type=NPZ, help="NPZ file to write.")
-def compress(features: Path, order: int, output: Path) -> tuple[Any, str]:
+@click.option("--output", required=True, type=arg.Output(".npz"), help="NPZ file to write.")
+@arg.answer
+def compress(features: Path, order: int, output: Path) -> Answer:
     """Cumulants of the FEATURES that extract wrote: one row per structure."""
-    from .features import ABOUT, save_npz
+    from .features.cumulants import structure_features
 
-    atoms = latents.Features.load(features)
-    compressed = latents.cumulant_features(atoms.features, atoms.n_atoms, order)
-    about = {name: getattr(atoms, name) for name in ("kept", *ABOUT)}
-    save_npz(output, features=compressed, order=order, **about)
-    rows, columns = compressed.shape
-    summary = {"shape": [rows, columns], "output": str(output)}
-    return summary, f"{output}: {rows} structures x {columns} features"
+    if output.exists() and output.samefile(features):
+        raise InputError(f"{output}: is read, and cannot be written over.")
+    compressed = structure_features(latents.Features.load(features), order)
+    compressed.save(output)
+    rows, columns = compressed.features.shape
+    text = f"{output}: {rows} structures x {columns} features"
+    return {"shape": [rows, columns], "output": str(output)}, text
 
 
-@command
-@click.argument("files", nargs=-1, type=INPUT)
-@click.option("--model", multiple=True, help=f"{MODEL_HELP}; repeatable.")
+@cli.command()
+@click.argument("files", nargs=-1, type=arg.FILE)
+@click.option("--model", "models", multiple=True, help=arg.MODEL_HELP)
 @click.option("--structures", help="For --model: a data set's name, or a file.")
-@from_model
-@click.option("--metric", "metrics", multiple=True, default=["gfre"], type=METRIC, help=METRIC_HELP)
-@click.option("--split", "by", default="structure", type=SPLIT, help="Held out together.")
-@click.option("--splits", "n_splits", default=1, type=click.IntRange(1, MANY), help=SPLITS_HELP)
-@click.option("--n-test", type=click.IntRange(1), help=N_TEST_HELP)
-@click.option("--seed", default=0, type=SEED, help="Of the first split.")
-@click.option("--within-element", is_flag=True, help="Take the element means off first.")
-@click.option("--folds", type=FOLDS, help="That choose the cutoff; they follow the split.")
+@arg.model_options
 @click.option(
-    "--bootstrap", "n_bootstrap", default=0, type=click.IntRange(0, MANY), help=BOOTSTRAP_HELP
+    "--metric", "metrics", multiple=True, default=["gfre"], type=arg.METRIC, help="Repeat."
 )
-@click.option("--figure", type=Output(".svg", ".pdf", ".png"), help="Heat maps: a file to write.")
+@click.option("--split", default="structure", type=click.Choice(("atom", "structure", "system")))
+@click.option("--splits", "n_splits", default=1, type=arg.COUNT, help="Random splits.")
+@click.option("--n-test", type=click.IntRange(1), help="Test atoms; by default at most 1000.")
+@click.option("--seed", default=0, type=arg.SEED, help="Of the first split.")
+@click.option("--within-element", is_flag=True, help="Take the element means off first.")
+@click.option("--folds", type=click.Choice(("atom", "group")), help="By default as the split.")
+@click.option("--bootstrap", "n_bootstrap", default=0, type=arg.RESAMPLES, help="Resamples.")
+@click.option("--figure", type=arg.Output(".svg", ".pdf", ".png"), help="Heat maps to write.")
+@arg.answer
 def compare(
-    files: Sequence[Path],
-    model: Sequence[str],
-    structures: str | None,
-    layer: str,
-    store: Path | None,
-    trust: bool,
-    figure: Path | None,
-    **options: Any,
-) -> tuple[Any, str]:
+    files: Sequence[Path], models: Sequence[str], structures: str | None, **options: Any
+) -> Answer:
     """Errors and other measures between FILES that extract wrote, models, or both."""
-    sums = {}
-    for name in (*files, *model):
-        twin = sums.setdefault(sha256(name) if isinstance(name, Path) else name, name)
-        if twin is not name:
-            raise InputError(f"{twin} and {name}: are one and the same.")
-    if len(sums) < 2:
-        raise InputError("compare needs at least two feature files or models.")
-    if bool(model) != bool(structures):
-        raise InputError("compare needs --structures to extract features of --model from.")
-    if (store or trust) and not model:
-        raise InputError("compare takes --store and --trust for --model alone.")
-    from .results import save_figure
+    if len({*files, *models}) < max(len(files) + len(models), 2):
+        raise click.UsageError("Give at least two files or models, none of them twice.")
+    if bool(models) != bool(structures):
+        raise click.UsageError("Give --structures with --model, and not without it.")
+    stems = [path.stem for path in files]
+    names = stems if len({*stems, *models}) == len(files) + len(models) else map(str, files)
+    features = {n: latents.Features.load(p) for n, p in zip(names, files, strict=True)}
+    read = latents.load_structures(structures) if structures else []
+    chosen = {key: options[key] for key in ("layer", "store", "trust", "device")}
+    features |= {name: extract_one(read, name, **chosen) for name in models}
+    split = latents.Split(options["split"], n_test=options["n_test"], seed=options["seed"])
+    fit = latents.FitOptions(folds=options["folds"], device=options["device"], progress=True)
+    keys = ("metrics", "n_splits", "within_element", "n_bootstrap")
+    given = {key: options[key] for key in keys}
+    found = latents.compare(features, split=split, options=fit, **given)
+    if options["figure"]:
+        from .plots.style import save_figure
 
-    loaded = [latents.Features.load(path) for path in files]
-    read = latents.load_structures(structures) if model else []
-    models = [latents.load_model(name, trust=trust) for name in model]
-    loaded += [latents.extract_features(read, m, layer, store=store) for m in models]
-    names = [*(path.stem for path in files), *(m.name for m in models)]
-    if len(set(names)) < len(names):
-        names = [*map(str, files), *model]
-    features = dict(zip(names, loaded, strict=True))
-    found = latents.compare(features, progress=True, **options)
-    if figure:
-        save_figure(found.heat_map(), figure)
+        save_figure(found.heat_map(), options["figure"])
     table = without_nan(found.table.rename(columns={"error": "value"})).set_index("metric")
-    result = {
+    data = {
         "names": list(found.names),
-        **{m: without_nan(found.matrix(m)).to_numpy().tolist() for m in options["metrics"]},
-        "intervals": {m: table.loc[m].to_dict("records") for m in options["metrics"]},
-        "split": options["by"],
-        "splits": options["n_splits"],
-        "bootstrap": options["n_bootstrap"],
-        "seed": options["seed"],
+        **{m: without_nan(found.matrix(m)).to_numpy().tolist() for m in found.metrics},
+        "intervals": {m: table.loc[[m]].to_dict("records") for m in found.metrics},
+        **{key: options[key] for key in ("split", "n_splits", "n_bootstrap", "seed")},
         **{key: getattr(found, key) for key in ("folds", "within_element", "left_out")},
         "n_train": min(found.n_train),
         "n_test": min(found.n_test),
         "n_structures": len(found.structures),
-        **made_from(files),
-        "models": {m.name: m.fingerprint for m in models},
+        "fingerprints": {name: f.fingerprint for name, f in features.items()},
+        "provenance": provenance(files),
     }
-    matrices = [f"{m.upper()}\n{found.matrix(m).round(4).to_string()}" for m in options["metrics"]]
-    return result, "\n\n".join([*matrices, "Row = source, column = target.", str(found)])
-
-
-@command
-@click.argument("reference", type=INPUT)
-@click.argument("new", type=INPUT)
-@click.option(
-    "--tolerance", default=0.01, type=click.FloatRange(0), help="Largest distance of duplicates."
-)
-def novelty(reference: Path, new: Path, tolerance: float) -> tuple[Any, str]:
-    """How new the structures of NEW are to those of REFERENCE, two files that extract wrote."""
-    from . import novelty as novelties
-
-    known, others = latents.Features.load(reference), latents.Features.load(new)
-    twins = [novelties.near_duplicates(others, f, tolerance=tolerance) for f in (None, known)]
-    found = novelties.novelty(known, others).sort_values("leverage", ascending=False)
-    keys = ("scores", "duplicates_within_new", "duplicates_new_and_reference")
-    tables = dict(zip(keys, (found.reset_index(), *twins), strict=True))
-    result = {key: table.to_dict("records") for key, table in tables.items()}
-    look = {"index": False, "float_format": "{:.3g}".format}
-    shown = [f"{k}\n{t.head(20).to_string(**look)}" for k, t in tables.items()]
-    return {**result, **made_from((reference, new))}, "\n\n".join(shown)
-
-
-@command
-@click.argument("features", type=INPUT)
-@click.option("--n", default=50, type=click.IntRange(1), help="How many.")
-def select(features: Path, n: int) -> tuple[Any, str]:
-    """Structures to label first, of the FEATURES that extract wrote."""
-    from . import novelty as novelties
-
-    chosen = novelties.farthest_points(latents.Features.load(features), n)
-    result = {"chosen": chosen.to_dict("records"), **made_from([features])}
-    return result, chosen.to_string(index=False)
-
-
-def made_from(files: Sequence[Path]) -> dict[str, Any]:
-    """What the answer rests on: the versions, and the files' SHA-256."""
-    from .provenance import provenance
-
-    sums = {str(path): sha256(path) for path in files}
-    return {"provenance": provenance(), "files_sha256": sums}
+    matrices = [f"{m.upper()}\n{found.matrix(m).round(4).to_string()}" for m in found.metrics]
+    return data, "\n\n".join(
+        [*matrices, "Row = source, column = target.", *found.left_out.values()]
+    )
 
 
 def without_nan(table: pd.DataFrame) -> pd.DataFrame:
@@ -298,80 +189,96 @@ def without_nan(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(object).where(table.notna(), None)
 
 
-@command
+@cli.command()
+@click.argument("reference", type=arg.FILE)
+@click.argument("new", type=arg.FILE)
+@click.option("--tolerance", default=0.01, type=click.FloatRange(0), help="For duplicates.")
+@arg.answer
+def novelty(reference: Path, new: Path, tolerance: float) -> Answer:
+    """How new the structures of NEW are to those of REFERENCE, two files that extract wrote."""
+    from .analysis.novelty import novelty as score_novelty
+    from .analysis.selection import near_duplicates
+
+    known, others = latents.Features.load(reference), latents.Features.load(new)
+    scores = score_novelty(known, others).sort_values("leverage", ascending=False)
+    pairs = [near_duplicates(others, f, tolerance=tolerance) for f in (None, known)]
+    keys = ("scores", "duplicates_within_new", "duplicates_new_and_reference")
+    tables = dict(zip(keys, (scores.reset_index(), *pairs), strict=True))
+    data = {name: table.to_dict("records") for name, table in tables.items()}
+    form = {"index": False, "float_format": "{:.3g}".format}
+    shown = [f"{name}\n{table.head(20).to_string(**form)}" for name, table in tables.items()]
+    return data | {"provenance": provenance([reference, new])}, "\n\n".join(shown)
+
+
+@cli.command()
+@click.argument("features", type=arg.FILE)
+@click.option("--n", default=50, type=click.IntRange(1), help="How many.")
+@arg.answer
+def select(features: Path, n: int) -> Answer:
+    """Structures to label first, of the FEATURES that extract wrote."""
+    from .analysis.selection import farthest_points
+
+    chosen = farthest_points(latents.Features.load(features), n)
+    data = {"chosen": chosen.to_dict("records"), "provenance": provenance([features])}
+    return data, chosen.to_string(index=False)
+
+
+@cli.command()
 @click.option("--make", metavar="NAME", help="Make it now, not on first use.")
 @click.option("--remove", metavar="NAME", help="Delete it.")
-def environments(make: str | None, remove: str | None) -> tuple[Any, str]:
-    """Pythons of clashing model families."""
-    if None not in (make, remove):
+@arg.answer
+def environments(make: str | None, remove: str | None) -> Answer:
+    """Pythons of model families whose packages clash."""
+    if make and remove:
         raise click.UsageError("--make and --remove exclude each other.")
-    from . import environments as pythons
+    from .models import environments as pythons
 
-    if make is not None:
+    if make:
         pythons.make_environment(make)
-    if remove is not None:
+    if remove:
         pythons.remove_environment(remove)
     states = pythons.list_environments()
-    lines = [f"{name:12} {s:10} {pythons.environment_folder(name)}" for name, s in states.items()]
-    return states, "\n".join(lines)
-
-
-@command
-@click.option("--store", type=FOLDER, help="Folder of kept features to check, too.")
-def verify(store: Path | None) -> tuple[Any, str, int]:
-    """Check all files against their SHA-256, and derive some reference numbers anew."""
-    from . import verify as verification
-
-    found = verification.verify(store)
-    status = int(any(part["wrong"] for part in found.values()))
-    return found, verification.told(found), status
+    return states, "\n".join(f"{name:12} {state}" for name, state in states.items())
 
 
 @cli.command()
-@click.argument("recipe", type=INPUT)
-@click.option(
-    "--output", required=True, type=Output(".safetensors"), help="A .safetensors file to write."
-)
-def train(recipe: Path, output: Path) -> None:
+@arg.answer
+def verify() -> Answer:
+    """Check what ships and the downloads that are at hand against their SHA-256."""
+    from .verify import verify as check_files
+
+    found = check_files()
+    return found, "\n".join(f"{k}: {v}" for k, v in found.items()), int(bool(found["wrong"]))
+
+
+@cli.command()
+@click.argument("recipe", type=arg.FILE)
+@click.option("--output", required=True, type=arg.Output(".safetensors"), help="File to write.")
+@arg.DEVICE
+@arg.answer
+def train(recipe: Path, output: Path, device: str) -> Answer:
     """Train a model from a JSON RECIPE, as those in data/recipes."""
-    from .training import train_recipe
+    from .training.train import train_recipe
 
-    click.echo(json.dumps(train_recipe(recipe, output)["held_out_errors"]))
-
-
-def parsed(context: click.Context, option: click.Option, texts: Sequence[str]) -> dict[str, Any]:
-    """Names and values of ``NAME=VALUE``."""
-    import yaml
-
-    try:
-        given = {name: yaml.safe_load(value) for name, value in (t.split("=", 1) for t in texts)}
-        json.dumps(given, default=str)  # a value that holds itself has no end
-        return given
-    except (ValueError, RecursionError, yaml.YAMLError):
-        raise click.BadParameter("give NAME=VALUE, with the value in YAML.") from None
+    errors = train_recipe(recipe, output, device=device)["held_out_errors"]
+    return errors, f"{output}: {errors}"
 
 
 @cli.command()
-@click.option("--profile", default="default", help="quick, default or full.")
+@click.option("--profile", default="default", help="default or full.")
 @click.option("--only", metavar="NN", help="One notebook, such as 03, and its page alone.")
-@click.option(
-    *("-p", "settings"), multiple=True, metavar="NAME=VALUE", callback=parsed, help=PARAMETER_HELP
-)
-@click.option("--output", type=FOLDER, help="Folder to build in: _build, or _build/own for --only.")
+@click.option("-p", "settings", multiple=True, metavar="NAME=VALUE", help="Parameters of --only.")
+@click.option("--output", type=arg.FOLDER, help="Folder to build in: _build, or _build/own.")
 @click.option("--serve", is_flag=True, help="Show the pages on this machine until Ctrl-C.")
 def book(
-    profile: str, only: str | None, settings: dict[str, Any], output: Path | None, serve: bool
+    profile: str, only: str | None, settings: Sequence[str], output: Path | None, serve: bool
 ) -> None:
     """Execute the notebooks and build the book."""
     from . import book
 
     if settings and only is None:
         raise click.UsageError("-p needs --only, the notebook whose parameters these are.")
-    output = (output or Path("_build", "" if only is None else "own")).resolve()
-    if only is None:
-        page = book.build(profile, output)
-    else:
-        page = book.build_chapter(only, profile, settings, output)
+    page = book.build(profile, output, only, arg.parse_parameters(settings))
     click.echo(page)
     if serve:
-        book.serve(page, output / "html")
+        book.serve(page)

@@ -1,64 +1,61 @@
-"""Where the project's files are, and how a downloaded one is checked."""
+"""The project's files, the one door to the network, and results that are whole or not there."""
 
 from __future__ import annotations
 
-import glob
-import hashlib
+import json
 import os
+import platform
 import secrets
+import subprocess
 import sys
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+if TYPE_CHECKING:  # slow to import
+    import pandas as pd
+    import torch
 
 PACKAGE = Path(__file__).parent
+
 # a wheel carries `data` inside the package, a checkout beside `src`
 DATA = PACKAGE / "data" if (PACKAGE / "data").is_dir() else PACKAGE.parents[1] / "data"
-
+REFERENCE = DATA / "reference-results" / "full"
+PUBLISHED = DATA / "published" / "reconstruction_errors.csv"
 OFFLINE = "UMLIP_LATENTS_OFFLINE"  # set to anything: download nothing
-SECURE = "https://"  # what every address begins with
+SILENT = "UMLIP_LATENTS_SILENT_HOSTS"  # hosts with spaces between that did not answer: not asked
+SECURE = "https://"  # how every address begins
 TIMEOUTS = (5, 60)  # seconds for a connection, and without a byte
-FORGOTTEN = 3600  # seconds after which nobody writes a temporary file or folder any more
+LIBRARIES = ("umlip-latents", "numpy", "torch", "ase", "chgnet", "mace-torch", "skmatter")
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one clear sentence."""
 
 
+class UnreachableError(InputError):
+    """A host on the network cannot be reached."""
+
+
 @cache
 def registry(name: str) -> dict[str, dict[str, Any]]:
-    """The declarative entries of ``data/<name>.yaml``, as `schemas` wants them.
-
-    Raises
-    ------
-    InputError
-        Names the file, the entry, the key and the cause.
-    """
+    """The declarative entries of ``data/<name>.yaml``."""
     import yaml
 
-    from .schemas import REGISTRIES, fault  # needs pydantic, a slow import
-
-    path = DATA / f"{name}.yaml"
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from None
-    if wrong := fault(REGISTRIES[name], entries):
-        raise InputError(f"{path}: {wrong}.")
-    return entries
+    return yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
-def unknown(name: str, kind: str, known: Iterable[str]) -> InputError:
-    """What to raise for a name that is none: it offers the nearest, or all if they are few.
+def unknown_name(name: str, kind: str, known: Iterable[str]) -> InputError:
+    """What to raise for an unknown name: it offers the nearest ones, or all if they are few.
 
     Examples
     --------
-    >>> unknown("chgnet-0.3", "model", ["chgnet-0.3.0", "mace-mp-small"])
+    >>> unknown_name("chgnet-0.3", "model", ["chgnet-0.3.0", "mace-mp-small"])
     InputError('chgnet-0.3: no such model (chgnet-0.3.0).')
     """
     known = list(known)
@@ -67,12 +64,12 @@ def unknown(name: str, kind: str, known: Iterable[str]) -> InputError:
     return InputError(f"{name}: no such {kind} ({', '.join(near)}).")
 
 
-def at_least(least: int, **values: int | None) -> None:
+def check_at_least(least: int, **values: int | None) -> None:
     """Raise `InputError` unless all values but None are whole numbers, none of them below `least`.
 
     Examples
     --------
-    >>> at_least(1, n_splits=0)
+    >>> check_at_least(1, n_splits=0)
     Traceback (most recent call last):
     ...
     umlip_latents.resources.InputError: n_splits 0: must be a whole number from 1 on.
@@ -82,94 +79,84 @@ def at_least(least: int, **values: int | None) -> None:
             raise InputError(f"{name} {value}: must be a whole number from {least} on.")
 
 
+def torch_device(name: str | torch.device = "auto") -> torch.device:
+    """The PyTorch device of a name; ``"auto"`` is CUDA if there is one, else the processor.
+
+    Raises `InputError` if PyTorch has no such device here.
+
+    Examples
+    --------
+    >>> torch_device("cpu")
+    device(type='cpu')
+    """
+    import torch
+
+    if str(name) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError):
+        raise InputError(f"device {name}: PyTorch has no such device here.") from None
+    return device
+
+
 @contextmanager
-def refused(path: str | Path, what: str = "cannot be written") -> Iterator[None]:
-    """One sentence for whatever the system refuses in the enclosed lines."""
+def wrap_os_error(path: str | Path, what: str = "cannot be written") -> Iterator[None]:
+    """Turn an `OSError` of the enclosed lines into an `InputError` that names the path."""
     try:
         yield
     except OSError as error:
         raise InputError(f"{path}: {what} ({error.strerror or error}).") from error
 
 
-def readable(path: Path) -> Path:
-    """Return the path of a file that can be read; raise `InputError` for anything else.
-
-    A folder, a pipe or a device is none, nor is a file that shows no size, as those of ``/proc``.
-    """
-    with refused(path, "cannot be read"):
-        if not path.stat().st_size or not path.is_file():
-            raise InputError(f"{path}: is not a file, or an empty one.")
-        path.open("rb").close()
-    return path
-
-
-def temporary_beside(path: Path) -> Path:
-    """A new empty file beside `path`, as which a file can be written there; sweeps old ones.
-
-    Raises
-    ------
-    InputError
-        Nothing can be written there, or there is a folder, a link or a device.
-    """
-    if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
-        raise InputError(f"{path}: is a folder, a link or a device, no file to write.")
-    if not os.path.isdir(path.parent):
-        raise InputError(f"{path}: there is no folder {path.parent}.")
-    for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        with suppress(OSError):  # another process may be faster
-            if time.time() - old.lstat().st_mtime > FORGOTTEN:
-                old.unlink()
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    with refused(path):
-        temporary.touch(exist_ok=False)  # never what somebody has put there, nor through a link
-    return temporary
-
-
-def made(folder: Path) -> Path:
-    """A folder, which is made if it is not there; raises `InputError` if it cannot be."""
-    with refused(folder, "the folder cannot be made"):
+def ensure_dir(folder: Path) -> Path:
+    """Make a folder if it is not there, and return it; raises `InputError` if it cannot be made."""
+    with wrap_os_error(folder, "the folder cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which becomes `path` only if nothing fails.
+def check_writable(path: Path) -> None:
+    """Raise `InputError` unless a file can be written there, in place of nothing or of a file."""
+    if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
+        raise InputError(f"{path}: is a folder, a link or a device, no file to write.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: there is no folder {path.parent} that can be written to.")
 
-    Raises
-    ------
-    InputError
-        The file cannot be written, at once or later.
-    """
-    temporary = temporary_beside(path)
-    try:
-        with refused(path):
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a temporary file to write, which becomes `path` only if nothing fails."""
+    check_writable(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with wrap_os_error(path):
+        temporary.touch(exist_ok=False)  # through no link that somebody may have put there
+        try:
             yield temporary
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, as `written_whole` does; a text in UTF-8."""
-    with written_whole(path) as temporary:
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing; a text in UTF-8."""
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while part := stream.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+    """SHA-256 of a file, in hexadecimal digits."""
+    import pooch
+
+    return pooch.file_hash(str(path))
 
 
-def verified(path: Path, expected: str, who: str = "the registry expects") -> Path:
+def check_sha256(path: Path, expected: str, source: str = "the registry says") -> Path:
     """Return `path` if its SHA-256 is `expected`, raise `InputError` otherwise."""
     found = sha256(path)
     if found != expected:
-        raise InputError(f"{path}: SHA-256 is {found}, {who} {expected}.")
+        raise InputError(f"{path}: SHA-256 is {found}, {source} {expected}.")
     return path
 
 
@@ -178,66 +165,134 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "umlip-latents"
 
 
-def fetch(file: str, url: str, expected: str | None = None, *, trust: bool = False) -> Path:
-    """A registered file: from ``UMLIP_LATENTS_DATA``, from the cache, or downloaded once.
+def find_copy(file: str) -> Path | None:
+    """A registered file from the folder ``UMLIP_LATENTS_DATA`` or the cache, if it is there."""
+    copies = (Path(f, file) for f in (os.environ.get("UMLIP_LATENTS_DATA"), cache_folder()) if f)
+    return next((path for path in copies if path.is_file()), None)
 
-    The single door to the network. The download goes to a temporary name and is renamed only
-    after its SHA-256 has matched. Where none is published, `trust` on first use: the SHA-256 of
-    the first copy is recorded, and later ones must have it.
+
+def fetch(file: str, url: str, expected: str | None = None, *, trust: bool = False) -> Path:
+    """A registered file: a copy that is at hand, or one downloaded now.
+
+    The one door to the network. Where no SHA-256 is published, `trust` on first use: that of the
+    first copy is recorded, and any later copy must have it.
+
+    Parameters
+    ----------
+    file, url
+        Its name in the folder ``UMLIP_LATENTS_DATA`` and in the cache, and where it comes from.
+    expected
+        Its SHA-256.
+    trust
+        Whether to take a file of which no SHA-256 is known.
 
     Raises
     ------
     InputError
-        No copy can be had, or it has another SHA-256, or nothing vouches for it.
+        No copy can be had, or it has another SHA-256, or none is known; `UnreachableError` if the
+        host does not answer.
     """
-    record, who = cache_folder() / f"{Path(file).name}.sha256", "the registry expects"
+    record, source = cache_folder() / f"{Path(file).name}.sha256", "the registry says"
     if not expected and record.is_file():
-        expected = record.read_text(errors="replace").strip()
-        who = f"the first copy had, as {record} says,"
+        expected, source = record.read_text(errors="replace").strip(), f"{record} says"
     if not expected and not trust:
         raise InputError(
             f"{file}: no SHA-256 is published for it, and it can run any code while it loads; "
             "pass --trust (trust=True) once, and the SHA-256 of that copy is recorded."
         )
-    path = Path(os.environ.get("UMLIP_LATENTS_DATA") or cache_folder()) / file
-    if not path.is_file():
-        path = cache_folder() / file
-    if not path.is_file():
-        download(url, path, expected)
+    path = find_copy(file) or download(url, cache_folder() / file, expected)
     if expected:
-        return verified(path, expected, who)
-    write_whole(made(record.parent) / record.name, f"{sha256(path)}\n")
-    words = "no SHA-256 was published for it; this copy is trusted, and its SHA-256 recorded in"
-    print(f"{path.name}: {words} {record}", file=sys.stderr)
+        return check_sha256(path, expected, source)
+    write_file(ensure_dir(record.parent) / record.name, f"{sha256(path)}\n")
+    print(f"{path.name}: is trusted, and its SHA-256 recorded in {record}", file=sys.stderr)
     return path
 
 
-def download(url: str, path: Path, expected: str | None) -> None:
-    """One short attempt to write what is at an address, whole or not at all."""
+def download(url: str, path: Path, expected: str | None) -> Path:
+    """Try once to download a file, which is there only if it is whole and as expected."""
     if os.environ.get(OFFLINE):
-        raise InputError(
-            f"{path.name}: is not at hand, and nothing is downloaded while {OFFLINE} is set."
-        )
+        raise InputError(f"{path.name}: is not at hand, and {OFFLINE} forbids to download it.")
+    if (host := urlsplit(url).netloc) in os.environ.get(SILENT, "").split():
+        raise InputError(f"{path.name}: is not at hand, and {host} did not answer before.")
     if not url.startswith(SECURE):
         raise InputError(f"{path.name}: refusing to download from {url}, which is not https.")
 
-    def only_secure(reply: Any, **_: Any) -> None:
-        onward = urljoin(reply.url, reply.headers.get("location", ""))
-        if not onward.startswith(SECURE):
-            raise InputError(f"{path.name}: {url} leads to {onward}, which is not https.")
+    import pooch
+    import requests
 
-    from pooch import HTTPDownloader  # a slow import
+    def check_redirect(reply: requests.Response, **_: Any) -> None:
+        target = urljoin(reply.url, reply.headers.get("location", ""))
+        if not target.startswith(SECURE):
+            raise InputError(f"{path.name}: {url} leads to {target}, which is not https.")
 
-    get = HTTPDownloader(
-        progressbar=True, chunk_size=1 << 20, timeout=TIMEOUTS, hooks={"response": only_secure}
-    )
-    with written_whole(made(path.parent) / path.name) as temporary:
-        try:
-            get(url, temporary, None)
-        except OSError as error:
-            raise InputError(
-                f"{path.name}: cannot be downloaded from {url} ({error}); "
-                "put a copy into the folder named by UMLIP_LATENTS_DATA."
-            ) from error
-        if expected:
-            verified(temporary, expected)
+    pooch.get_logger().setLevel("WARNING")  # the bar says what is downloaded
+    options = {"timeout": TIMEOUTS, "hooks": {"response": check_redirect}}
+    get = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, **options)
+    try:
+        folder = ensure_dir(path.parent)
+        return Path(pooch.retrieve(url, expected, path.name, folder, downloader=get))
+    except (OSError, ValueError) as error:  # ValueError: another SHA-256
+        if isinstance(error, InputError):
+            raise
+        kind = UnreachableError if isinstance(error, requests.ConnectionError) else InputError
+        raise kind(
+            f"{path.name}: cannot be downloaded from {url} ({error}); "
+            "put a copy into the folder named by UMLIP_LATENTS_DATA."
+        ) from error
+
+
+def save_results(
+    folder: str | Path,
+    name: str,
+    findings: Sequence[Mapping[str, str]],
+    headlines: Sequence[str] = (),
+    **tables: pd.DataFrame,
+) -> None:
+    """Write what a notebook found: ``<name>.json`` and ``<name>-<table>.csv``.
+
+    Each of the `findings` has a ``question`` and a ``finding``; `headlines` are sentences for the
+    front page; a table without rows is not written. The folder is made if it is not there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_results(folder, "03_mine", [], ["It is so."])
+    ...     os.listdir(folder)
+    ['03_mine.json']
+    """
+    folder = ensure_dir(Path(folder))
+    for key, table in tables.items():
+        if not table.empty:
+            text = table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+            write_file(folder / f"{name}-{key}.csv", text)
+    content = {"headlines": [*headlines], "findings": [*findings], "provenance": provenance()}
+    content["profile"] = os.environ.get("UMLIP_LATENTS_PROFILE", "interactive")
+    write_file(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
+
+
+def provenance(files: Iterable[Path] = ()) -> dict[str, Any]:
+    """Versions, git commit and machine that a result comes from, and the SHA-256 of files."""
+    return {
+        "versions": {name: version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "commit": git_commit(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        **{str(path): sha256(path) for path in files},
+    }
+
+
+@cache
+def git_commit() -> str:
+    """The commit of the checkout that holds this file, not of one that it is installed into."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(PACKAGE), *arguments]
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
+
+    try:
+        if git("ls-files", "--full-name", "resources.py") == "src/umlip_latents/resources.py":
+            return git("describe", "--always", "--dirty", "--abbrev=12")
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return "unknown"

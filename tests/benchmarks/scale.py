@@ -12,22 +12,27 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 from ase import Atoms
 from dask.distributed import Client, LocalCluster
 from run import peak, seconds  # beside this file
 
-from umlip_latents import FeatureBlocks, distributed, load_model, load_structures, split_atoms
-from umlip_latents.features import common_structures
-from umlip_latents.provenance import provenance
-from umlip_latents.resources import DATA, write_whole
+from umlip_latents import (
+    FeatureBlocks,
+    extract_features,
+    load_structures,
+    reconstruction_matrix,
+    split_atoms,
+    streaming_gfre,
+)
+from umlip_latents.features.table import common_structures
+from umlip_latents.resources import DATA, provenance, write_file
 
 MODELS = ("mini-mace-mptrj", "chgnet-0.3.0")
 LAYER = "last"
@@ -48,56 +53,99 @@ def many_atoms(n_atoms: int) -> list[Atoms]:
 
 
 class Watch(threading.Thread):
-    """Looks every second at the memory of all processes, and kills one worker when it is told to.
+    """Notes every second the memory of all processes in MiB, and kills one worker.
 
     Attributes
     ----------
-    peaks
-        Process to MiB.
-    kill_at
-        Number of blocks in the store after which a worker is killed.
+    worker, caller
+        Largest memory until now.
+    killed
+        Whether a worker has been killed: when so many blocks were in the store.
     """
 
-    def __init__(self, client: Client, store: Path, kill_at: int) -> None:
+    def __init__(self, client: Client, store: Path, n_blocks: int) -> None:
         super().__init__(daemon=True)
-        self.client, self.store, self.kill_at = client, store, kill_at
-        self.peaks: dict[int, float] = {}
-        self.killed = 0
+        self.client, self.store, self.n_blocks = client, store, n_blocks
+        self.worker = self.caller = 0.0
+        self.killed = False
         self.over = threading.Event()
 
     def run(self) -> None:
         """Until it is over."""
         while not self.over.wait(1):
-            pids = self.look()
-            if not self.killed and len([*self.store.glob("*/block-*")]) >= self.kill_at:
-                self.killed = pids[0]
-                os.kill(self.killed, signal.SIGKILL)
-
-    def look(self) -> list[int]:
-        """Note the memory of all processes; gives the workers'."""
-        pids = [*self.client.run(os.getpid).values()]
-        for pid in (*pids, os.getpid()):
-            with suppress(OSError):
-                self.peaks[pid] = peak(pid)
-        return pids
-
-    def largest(self) -> tuple[float, float]:
-        """Largest memory of a worker, and of this process, until now."""
-        self.look()
-        here = os.getpid()
-        return max(mib for pid, mib in self.peaks.items() if pid != here), self.peaks[here]
+            self.caller = max(self.caller, peak(os.getpid()))
+            pids = [*self.client.run(os.getpid).values()]
+            for pid in pids:
+                with suppress(OSError):
+                    self.worker = max(self.worker, peak(pid))
+            if not self.killed and len([*self.store.glob("*/block-*")]) >= self.n_blocks:
+                os.kill(pids[0], signal.SIGKILL)
+                self.killed = True
 
 
-def on_disk(store: Path, n_atoms: int) -> list[tuple]:
-    """Of each model and layer the columns, the bytes and the bytes per atom."""
-    rows = []
-    for name in MODELS:
-        (folder,) = store.glob(f"{name}-*.zarr")
-        for layer, width in load_model(name).widths.items():
-            files = folder.glob(f"block-*/{layer}/**/*")
-            size = sum(path.stat().st_size for path in files if path.is_file())
-            rows.append((name, layer, width, size, size / n_atoms))
-    return rows
+def run_steps(structures: list[Atoms], folder: Path) -> tuple[list[tuple], dict, int]:
+    """Name, seconds and memory of each step, the errors, and the number of atoms."""
+    local = {"n_workers": N_WORKERS, "threads_per_worker": 1, "dashboard_address": None}
+    rows, features = [], {}
+    with (
+        LocalCluster(**local) as cluster,
+        Client(cluster) as client,
+        joblib.parallel_config(backend="dask"),
+    ):
+        watch = Watch(client, folder, len(structures) // 256)
+        watch.start()
+
+        def step(name, function, *arguments, **options):
+            took, result = seconds(function, *arguments, **options)
+            rows.append((name, took, watch.worker, watch.caller))
+            return result
+
+        for name in MODELS:
+            what = structures, name, LAYER
+            features[name] = step(f"extraction, {name}", extract_features, *what, store=folder)
+        blocks = FeatureBlocks(structures, MODELS, LAYER, folder)
+        n_atoms = np.concatenate(blocks.n_atoms())
+        train, test = split_atoms(n_atoms, min(N_TEST, n_atoms.sum() // 10), by="structure")
+        folds = {"groups": np.repeat(np.arange(len(n_atoms)), n_atoms)}
+        gfre = step("streaming GFRE, both ways", streaming_gfre, blocks, train, test, **folds)
+        common = common_structures([*features.values()])
+        tables = {part.model: part.features for part in common}
+        some = np.random.default_rng(0).choice(test, min(N_LOCAL, len(test)), replace=False)
+        name = f"LFRE of {len(some):,} atoms, both ways"
+        lfre = step(name, reconstruction_matrix, tables, train, some, "lfre", **folds)
+        watch.over.set()
+        watch.join()
+        assert watch.killed
+    return rows, {"gfre": gfre.to_dict(), "lfre": lfre.to_dict()}, int(n_atoms.sum())
+
+
+def tables_of(steps: list[tuple], folder: Path, n_structures: int, n_atoms: int) -> list[dict]:
+    """What the page shows: the run, what lies on disk, and a thousand times as much."""
+    run, disk, cost = [], [], []
+    for name, took, worker, caller in steps:
+        rate = "-" if name.startswith("LFRE") else f"{n_atoms / took / N_WORKERS:,.0f}"
+        run.append((name, f"{took:.0f}", rate, f"{worker:,.0f}", f"{caller:,.0f}"))
+        hours = f"{N_WORKERS * took / 3600 * 1e9 / n_atoms:,.1f}"
+        model = name.removeprefix("extraction, ")
+        if model in MODELS:
+            files = [*folder.glob(f"{model}-*/block-*")]
+            size = sum(file.stat().st_size for file in files) / n_atoms
+            disk.append((model, len(files), f"{size:.0f}"))
+            million = f"{len(files) * 1e9 / n_atoms / 1e6:.1f}"
+            cost.append((model, hours, f"{size / 1000:.2f}", million))
+        elif rate != "-":
+            cost.append((name, hours, "-", "-"))
+    title = (
+        f"{n_structures:,} structures, {n_atoms:,} atoms that both models accept, {N_WORKERS} "
+        "workers of one thread, one of them killed on the way; largest memory of a worker, and of "
+        "the caller, until the end of the step"
+    )
+    words = "seconds", "atoms per second and worker", "MiB of a worker", "MiB of the caller"
+    headers = [("step", *words), ("model", "files", "bytes per atom, all layers")]
+    headers.append(("what", "core hours", "TB, all layers", "million files"))
+    titles = title, "What lies on disk", "A thousand times as many: 10⁹ atoms"
+    sections = zip(titles, headers, (run, disk, cost), strict=True)
+    return [{"title": t, "header": [*header], "rows": rows} for t, header, rows in sections]
 
 
 def main() -> None:
@@ -107,94 +155,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=DATA / "reference-results/scale.json")
     arguments = parser.parse_args()
     structures = many_atoms(arguments.atoms)
-    steps, memory, features = {}, {}, {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        LocalCluster(n_workers=N_WORKERS, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        store, work = Path(folder), (client, structures)
-        watch = Watch(client, store, kill_at=len(structures) // 512)
-        watch.start()
-
-        def step(name: str, function: Callable, *work: Any, **options: Any) -> Any:
-            steps[name], result = seconds(function, *work, **options)
-            memory[name] = watch.largest()
-            return result
-
-        for name in MODELS:
-            extraction = f"extraction, {name}", distributed.extract_features, *work, name, LAYER
-            features[name] = step(*extraction, store=store)
-        blocks = FeatureBlocks(structures, MODELS, LAYER, store)
-        kept = np.concatenate(blocks.n_atoms())
-        n_atoms = int(kept.sum())
-        owner = np.repeat(np.arange(len(kept)), kept)
-        train, test = split_atoms(kept, min(N_TEST, n_atoms // 10), by="structure")
-        parts = client, blocks, train, test
-        gfre = step("streaming GFRE, both ways", distributed.streaming_gfre, *parts, groups=owner)
-        common = common_structures([*features.values()])
-        tables = {part.model: part.features for part in common}
-        some = np.random.default_rng(0).choice(test, min(N_LOCAL, len(test)), replace=False)
-        words, parts = f"LFRE of {len(some):,} atoms, both ways", (client, tables, train, some)
-        lfre = step(words, distributed.local_matrix, *parts, groups=owner)
-        watch.over.set()
-        watch.join()
-        disk = on_disk(store, n_atoms)
-        files = {
-            name: sum(path.is_file() for path in store.glob(f"{name}-*/**/*")) for name in MODELS
-        }
-    per_atom = {name: sum(row[4] for row in disk if row[0] == name) for name in MODELS}
-    hours = {  # of what every atom takes part in
-        step: N_WORKERS * took / 3600 * 1e9 / n_atoms
-        for step, took in steps.items()
-        if not step.startswith("LFRE")
-    }
-    cost = [
-        (name, f"{hours[f'extraction, {name}']:,.0f}", f"{per_atom[name] / 1000:.2f}",
-         f"{next(row[4] for row in disk if row[:2] == (name, LAYER)) / 1000:.2f}",
-         f"{files[name] * 1e9 / n_atoms / 1e6:.1f}")
-        for name in MODELS
-    ]  # fmt: skip
-    streaming = next(step for step in steps if step.startswith("streaming"))
-    cost.append((streaming, f"{hours[streaming]:,.1f}", "-", "-", "-"))
-    sections = [
-        {
-            "title": f"{len(structures):,} structures, {n_atoms:,} atoms that both models accept, "
-            f"{N_WORKERS} workers of one thread, {int(bool(watch.killed))} of them killed on the "
-            "way; largest memory of a worker, and of the caller, which has the structures and one "
-            "layer of each model, from the start to the end of the step",
-            "header": ["step", "seconds", "atoms per second and worker", "MiB of a worker",
-                       "MiB of the caller"],
-            "rows": [
-                (name, f"{took:.0f}",
-                 f"{n_atoms / took / N_WORKERS:,.0f}" if name in hours else "-",
-                 *(f"{mib:,.0f}" for mib in memory[name]))
-                for name, took in steps.items()
-            ],
-        },
-        {
-            "title": "What lies on disk",
-            "header": ["model", "layer", "columns", "bytes per atom", "bytes per number"],
-            "rows": [
-                (name, layer, width, f"{each:.0f}", f"{each / width:.2f}")
-                for name, layer, width, _, each in disk
-            ],
-        },
-        {
-            "title": "A thousand times as many: 10⁹ atoms",
-            "header": ["what", "core hours", "TB, all layers", f"TB, {LAYER} layer alone",
-                       "million files"],
-            "rows": cost,
-        },
-    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        steps, errors, n_atoms = run_steps(structures, Path(folder))
+        sections = tables_of(steps, Path(folder), len(structures), n_atoms)
     machine = {"cores": os.cpu_count(), "torch_threads": 1}
-    content = {"provenance": provenance() | machine, "sections": sections}
-    errors = {"gfre": gfre.to_dict(), "lfre": lfre.to_dict()}
-    write_whole(arguments.output, json.dumps(content | errors, indent=1) + "\n")
+    content = {"provenance": provenance() | machine, "sections": sections, **errors}
+    write_file(arguments.output, json.dumps(content, indent=1) + "\n")
     for section in sections:
         table = pd.DataFrame(section["rows"], columns=section["header"])
         print(f"\n{section['title']}\n\n{table.to_markdown(index=False)}")
-    print(f"\nGFRE\n{gfre}\n\nLFRE\n{lfre}")
+    print(errors)
 
 
 if __name__ == "__main__":

@@ -5,22 +5,38 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from umlip_latents.book import ROOT, build
 
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+SMALL = {"every": 40, "models": ["chgnet-0.3.0", "chgnet-r2scan"], "baselines": ["element"]}
+# without a built book: all pages, and a few notebooks on a small part of the embedded structures
+NOTEBOOKS = {
+    "00_toy": {"n_points": 1000},
+    "03_comparison": SMALL | {"n_splits": 1, "n_test_local": 12},
+    "11_atlas": SMALL,
+}
 
 
 @pytest.fixture(scope="session")
 def html(tmp_path_factory) -> Path:
-    """The book of the quick profile: from the folder that the caller names, or built here."""
-    if built := os.environ.get("UMLIP_LATENTS_BOOK"):
-        return Path(built).resolve() / "html"
-    return build("quick", tmp_path_factory.mktemp("book")).parent
+    """The pages that `make book` has built, or those of a small book that is built here."""
+    if (ROOT / "_build" / "html" / "index.html").is_file():
+        return ROOT / "_build" / "html"
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one book for all processes
+        folder = folder.parent
+    with FileLock(folder / "book.lock"), pytest.MonkeyPatch.context() as patch:
+        if not (folder / "book" / "html" / "index.html").is_file():
+            patch.setenv("UMLIP_LATENTS_OFFLINE", "1")
+            (folder / "small.yaml").write_text(yaml.safe_dump(NOTEBOOKS))
+            build(folder / "small.yaml", folder / "book")
+    return folder / "book" / "html"
 
 
 @pytest.fixture(scope="session")
 def pages(html) -> list[Path]:
-    """The pages of the table of contents."""
-    return [html / f"{name}.html" for name in PAGES]
+    """The pages of its table of contents."""
+    toc = yaml.safe_load((html.parent / "source" / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [html / f"{name}.html" for name in (toc["root"], *chapters)]

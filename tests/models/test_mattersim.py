@@ -3,21 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
 from ase.build import bulk
-
-from umlip_latents.models.base import Unsupported
-
-from . import checks
-from .checks import latents, specimens
-
-pytest.importorskip("mattersim", reason="needs the environment `mattersim` (mattersim)")
-
 from mattersim.forcefield.m3gnet.m3gnet import M3Gnet
 from mattersim.forcefield.potential import Potential, batch_to_dict
 from torch_geometric.data import Batch
 
 from umlip_latents.models.mattersim import MatterSimModel, load
+
+from . import checks
+from .checks import latents, specimens
 
 
 def network() -> M3Gnet:
@@ -34,9 +28,7 @@ def model() -> MatterSimModel:
 class TestAdapter(checks.AdapterSuite):
     isolated_atoms_accepted = False
     unknown = ("Po", "Og")
-
-    def test_widths(self, model):
-        assert model.widths == {"backbone": 16, "last": 32}
+    widths = (16, 32)
 
 
 def library_energies(model, structures) -> torch.Tensor:
@@ -57,20 +49,6 @@ def test_last_layer_gives_the_energies(model):
         atomic = (linear(h) * torch.sigmoid(gate(g))).numpy()[:, 0]
     totals = np.array([part.sum() for part in np.split(atomic, ends)])
     assert checks.deviation(totals, library_energies(model, structures).numpy()) < 1e-5
-
-
-def test_backbone_gives_the_last_layer(model):
-    found = latents(model, specimens())
-    backbone = torch.tensor(found["backbone"])
-    readout = model.network.final
-    with torch.no_grad():
-        hidden = [branch[:-1](backbone) for branch in (readout.g, readout.sigma)]
-    assert checks.deviation(torch.cat(hidden, dim=1).numpy(), found["last"]) < 1e-5
-
-
-def test_a_lone_atom_is_refused(model):
-    with pytest.raises(Unsupported, match="no neighbour"):
-        model.prepare(Atoms("Na"))
 
 
 def test_load_takes_a_checkpoint_of_the_library(model, tmp_path):

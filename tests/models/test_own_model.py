@@ -18,21 +18,11 @@ def model():
     return load_model(f"{FILE}:SymmetryFunctions")
 
 
-def test_it_is_as_short_as_promised():
-    code = FILE.read_text().split("class ")[1].splitlines()
-    assert len(code) < 30
+class TestAdapter(checks.AdapterSuite):
+    unknown = ()  # it takes any element
 
-
-@pytest.mark.parametrize(
-    "name", ["widths", "rotation", "translation", "permutation", "supercell", "batch", "geometry"]
-)
-def test_common_checks(model, name):
-    getattr(checks, f"check_{name}")(model, checks.specimens())
-
-
-def test_slabs_and_isolated_atoms(model):
-    checks.check_slab(model)
-    checks.check_isolated_accepted(model)
+    def test_every_tensor_is_on_the_device_of_the_network(self, model):
+        assert not hasattr(model, "to")
 
 
 def test_it_counts_the_nearest_neighbours_of_copper(model):

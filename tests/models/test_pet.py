@@ -8,12 +8,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-
-from . import checks
-from .checks import latents, specimens
-
-pytest.importorskip("metatrain", reason="needs the environment `pet` (metatrain)")
-
 from metatomic.torch import ModelOutput
 from metatrain.llpr import LLPRUncertaintyModel
 from metatrain.utils.architectures import get_default_hypers
@@ -22,23 +16,16 @@ from metatrain.utils.io import load_model
 from umlip_latents.models.base import LAYERS
 from umlip_latents.models.pet import PetModel, load
 
+from . import checks
+from .checks import latents, specimens
+
+SIZES = {"d_pet": 16, "d_node": 24, "d_head": 12, "d_feedforward": 16, "num_heads": 2}
+SIZES |= {"cutoff": 4.5, "num_attention_layers": 1, "num_gnn_layers": 2}
+TRAINING = {"num_epochs": 1, "batch_size": 5}
 OPTIONS = {
     "seed": 0,
     "device": "cpu",
-    "architecture": {
-        "name": "pet",
-        "model": {
-            "cutoff": 4.5,
-            "d_pet": 16,
-            "d_node": 24,
-            "d_head": 12,
-            "d_feedforward": 16,
-            "num_heads": 2,
-            "num_attention_layers": 1,
-            "num_gnn_layers": 2,
-        },
-        "training": {"num_epochs": 1, "batch_size": 5},
-    },
+    "architecture": {"name": "pet", "model": SIZES, "training": TRAINING},
     "training_set": {
         "systems": {"read_from": "train.xyz", "length_unit": "angstrom"},
         "targets": {"energy": {"key": "energy", "unit": "eV"}},
@@ -60,12 +47,8 @@ def checkpoint(tmp_path_factory):
         structures.append(atoms)
     ase.io.write(folder / "train.xyz", structures)
     (folder / "options.yaml").write_text(yaml.safe_dump(OPTIONS))
-    subprocess.run(
-        [sys.executable, "-m", "metatrain", "train", "options.yaml", "-o", "model.pt"],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    command = [sys.executable, "-m", "metatrain", "train", "options.yaml", "-o", "model.pt"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder
 
 
@@ -76,9 +59,24 @@ def model(checkpoint) -> PetModel:
 
 class TestAdapter(checks.AdapterSuite):
     rotation_is_learned = True
+    widths = (24 + 16, 12 + 12)
 
-    def test_widths(self, model):
-        assert model.widths == {"backbone": 24 + 16, "last": 12 + 12}
+    def test_every_tensor_is_on_the_device_of_the_network(self, model, monkeypatch):
+        """Systems are objects of TorchScript, which do not give away what they hold."""
+        tensors = []
+
+        def network(systems, *args, **options):
+            for system in systems:
+                tensors.extend([system.positions, system.cell, system.types])
+                lists = system.known_neighbor_lists()
+                tensors.extend(system.get_neighbor_list(options).values for options in lists)
+            raise checks.Reached
+
+        monkeypatch.setattr(model, "network", network)
+        monkeypatch.setattr(model, "device", torch.device("meta"))
+        with pytest.raises(checks.Reached):
+            latents(model, specimens())
+        assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
 def test_last_layer_gives_the_atomic_energies(model):
@@ -101,13 +99,8 @@ def test_last_layer_gives_the_atomic_energies(model):
     finally:
         pet.eval()
     weight = torch.cat([node.weight, edge.weight], dim=1).detach().numpy()
-    checks.check_readout(
-        model,
-        specimens(),
-        weight,
-        node.bias.detach().numpy(),
-        found["energy"].block().values.numpy(),
-    )
+    bias, atomic = node.bias.detach().numpy(), found["energy"].block().values.numpy()
+    checks.check_readout(model, specimens(), weight, bias, atomic)
 
 
 def test_a_model_wrapped_for_its_uncertainty_has_the_same_features(model, checkpoint):
@@ -125,8 +118,3 @@ def test_precision(model, checkpoint):
     network = load_model(checkpoint / "model.ckpt").to(torch.float64).export()
     double = PetModel(network, "double", "energy")
     checks.check_precision(model, double, specimens())
-
-
-def test_an_isolated_atom_has_no_edge_features(model):
-    alone = latents(model, [checks.lonely()[2:]])["last"]
-    assert alone[:, 12:] == pytest.approx(0)  # no edges

@@ -1,28 +1,82 @@
-"""SevenNet, in its own environment; and seen from outside, where that is made."""
+"""SevenNet: the checkpoints that its package ships."""
 
-import os
+from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
-from ase.build import bulk, fcc111
+from ase.build import fcc111
+from sevenn.calculator import SevenNetCalculator
+from sevenn.util import load_checkpoint
 
-from umlip_latents import extract_features, load_model
-from umlip_latents.environments import CURRENT, list_environments
-from umlip_latents.models.remote import RemoteModel
+from umlip_latents import list_models, load_model
+from umlip_latents.models.sevennet import SevenNetModel
 
 from . import checks
+from .checks import deviation, latents, specimens
 
-inside = pytest.mark.skipif(
-    os.getenv(CURRENT) != "sevennet", reason="runs in the environment sevennet (tests/zoo.py)"
-)
-outside = pytest.mark.skipif(
-    CURRENT in os.environ or list_environments()["sevennet"] != "ready",
-    reason="needs the environment sevennet (umlip-latents environments --make sevennet)",
-)
+NAMES = [name for name, entry in list_models().items() if entry["family"] == "SevenNet"]
 
 
-@inside
+@pytest.fixture(scope="module", params=NAMES)
+def model(models, request) -> SevenNetModel:
+    return models[request.param]
+
+
+class TestAdapter(checks.AdapterSuite):
+    @pytest.fixture(scope="class", params=["7net-0", "7net-l3i5", "7net-mf-0-R2SCAN"])
+    def model(self, models, request) -> SevenNetModel:
+        return models[request.param]
+
+
+@cache
+def library(model: SevenNetModel) -> tuple[SevenNetCalculator, np.ndarray, np.ndarray]:
+    """The library's own calculator of a model; shift and scale by atomic number."""
+    name, modal = list_models()[model.name].get("like", model.name), model.modal
+    checkpoint = load_checkpoint("7net-mf-0" if modal else name)
+    shift, scale = checkpoint.config["shift"], checkpoint.config["scale"]
+    network = checkpoint.build_model()
+    network.load_state_dict(model.network.state_dict(), strict=False)  # ours has no force output
+    calculator = SevenNetCalculator(network, "model_instance", "cpu", modal)
+    return calculator, np.array(shift[modal] if modal else shift), np.array(scale)
+
+
+def energies(model: SevenNetModel, structures: list[Atoms]) -> np.ndarray:
+    """(n_atoms,) in eV: one map without bias, rescaled and shifted for each element."""
+    linear = model.network.reduce_hidden_to_energy.linear
+    weight = linear.weight.detach().numpy() / np.sqrt(linear.irreps_in.dim)  # as in e3nn
+    numbers = np.concatenate([a.numbers for a in structures])
+    _, shift, scale = library(model)
+    return latents(model, structures)["last"] @ weight * scale[numbers] + shift[numbers]
+
+
+def test_last_layer_gives_the_energies_of_the_library(model, crystals):
+    calculator, *_ = library(model)
+    theirs = []
+    for atoms in crystals:
+        calculator.calculate(atoms)
+        theirs.append(calculator.results["energies"])
+    theirs = np.concatenate(theirs)
+    scale = max(1, float(np.abs(theirs).max()))
+    assert energies(model, crystals) == pytest.approx(theirs, abs=2e-5 * scale)
+
+
+def test_lattice_constants(model):
+    """PBE as in `CRYSTALS`; r2SCAN between PBE and experiment, known to about 0.02 angstrom."""
+    if model.name == "7net-untrained-s0":
+        return
+    pbe = [known for _, known in checks.CRYSTALS.values()]
+    expected = (5.61, 5.44, 3.58, 4.21) if model.modal == "R2SCAN" else pbe
+    checks.check_lattice_constants(lambda cells: energies(model, cells), expected, rel=0.02)
+
+
+def test_backbone_is_the_last_interaction(model):
+    found = latents(model, specimens()[:3])
+    assert list(found)[2:] == [f"interaction-{i}" for i in (1, 2, 3, 4, 5)]
+    assert np.array_equal(found["backbone"], found["interaction-5"])
+
+
 def test_a_slab_may_stand_on_its_edge(models):
     """Its own code replaces the cell vector of the vacuum as if the slab were flat."""
     flat = fcc111("Al", (2, 2, 2), vacuum=8)
@@ -31,37 +85,18 @@ def test_a_slab_may_stand_on_its_edge(models):
     checks.check_same(models["7net-0"], [standing], [flat])
 
 
-@inside
 def test_the_modalities_share_weights_but_not_features(models):
     one, other = models["7net-mf-0-PBE"], models["7net-mf-0-R2SCAN"]
     assert one.fingerprint != other.fingerprint
-    atoms = bulk("NaCl", "rocksalt", a=5.6)
-    first, second = (m.features([m.prepare(atoms)]) for m in (one, other))
+    first, second = (latents(m, specimens()) for m in (one, other))
     for layer in ("backbone", "last"):
-        assert checks.deviation(first[layer], second[layer]) > 1e-3
+        assert deviation(first[layer], second[layer]) > 1e-3
 
 
-@inside
-def test_an_isolated_atom_has_the_energy_of_the_library(models):
-    from sevenn.calculator import SevenNetCalculator
-
-    from .test_adapters import sevennet_energies
-
-    atoms = Atoms("H", cell=[20] * 3, pbc=True)
-    mine, theirs = sevennet_energies(models["7net-0"], [atoms])
-    assert mine == pytest.approx(theirs, abs=1e-5)
-    calculator = SevenNetCalculator("7net-0", device="cpu")
-    assert calculator.get_potential_energy(atoms) == pytest.approx(-0.9187, abs=1e-3)
-
-
-@outside
-def test_features_come_back_and_the_refused_are_named(tmp_path):
-    model = load_model("7net-0")
-    assert isinstance(model, RemoteModel)
-    structures = [bulk("Cu"), Atoms("PoH", [(0, 0, 0), (0, 0, 1.8)]), bulk("NaCl", "rocksalt", 5.6)]
-    for layer, width in (("last", 64), ("interaction-2", 128)):
-        found = extract_features(structures, model, layer, store=tmp_path, progress=False)
-        assert found.features.shape == (3, width)
-        assert np.isfinite(found.features).all()
-        assert list(found.kept) == [0, 2]
-        assert found.dropped == {1: "7net-0 does not know the element(s) Po"}
+def test_untrained_twins_follow_their_seed():
+    one, same, other = (
+        torch.cat([w.flatten() for w in load_model(f"7net-untrained-s{s}").network.parameters()])
+        for s in (3, 3, 4)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)

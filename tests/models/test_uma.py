@@ -1,85 +1,37 @@
 """UMA and eSEN: small networks with random weights, saved and loaded as fairchem does."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
-
-from . import checks
-from .checks import latents, specimens
-
-pytest.importorskip("fairchem", reason="needs the environment `uma` (fairchem-core)")
-
-from fairchem.core import pretrained_mlip
 from fairchem.core.datasets.atomic_data import atomicdata_list_to_batch
 from fairchem.core.models.base import HydraModel
 from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
-from umlip_latents.models.uma import SETTINGS, UmaModel, load
+from umlip_latents.models.uma import UmaModel, load
+
+from . import checks
+from .checks import latents, specimens
 
 TASKS = ("omat", "omol")
 UMA = "fairchem.core.models.uma"
 MAPPING = {task: task for task in TASKS}
-BACKBONE = {
-    "max_num_elements": 100,
-    "sphere_channels": 16,
-    "hidden_channels": 12,
-    "edge_channels": 12,
-    "num_distance_basis": 16,
-    "num_layers": 2,
-    "lmax": 2,
-    "mmax": 2,
-    "cutoff": 5.0,
-    "otf_graph": True,
-    "direct_forces": False,
-    "regress_forces": True,
-    "regress_stress": True,
-    "ff_type": "spectral",
-    "chg_spin_emb_type": "rand_emb",
-    "always_use_pbc": False,
-}
+BACKBONE = {"max_num_elements": 100, "sphere_channels": 16, "hidden_channels": 12}
+BACKBONE |= {"edge_channels": 12, "num_distance_basis": 16, "num_layers": 2, "lmax": 2, "mmax": 2}
+BACKBONE |= {"cutoff": 5.0, "otf_graph": True, "direct_forces": False, "regress_forces": True}
+BACKBONE |= {"regress_stress": True, "ff_type": "spectral", "chg_spin_emb_type": "rand_emb"}
+BACKBONE |= {"always_use_pbc": False}
+EXPERTS = {"num_experts": 4, "use_composition_embedding": True, "dataset_mapping": MAPPING}
 HEAD = {"head_cls": f"{UMA}.escn_md.MLP_EFS_Head", "head_kwargs": {"wrap_property": False}}
+HEAD |= {"module": f"{UMA}.escn_moe.DatasetSpecificMoEWrapper", "dataset_mapping": MAPPING}
+PLAIN = {"model": f"{UMA}.escn_md.eSCNMDBackbone", "use_dataset_embedding": False}
 CONFIGS = {
     "uma": {
         "model_id": "UMA-S-1.2.1",
-        "backbone": {
-            **BACKBONE,
-            "model": f"{UMA}.escn_moe.eSCNMDMoeBackbone",
-            "num_experts": 4,
-            "use_composition_embedding": True,
-            "dataset_mapping": MAPPING,
-        },
-        "heads": {
-            "energyandforcehead": {
-                **HEAD,
-                "module": f"{UMA}.escn_moe.DatasetSpecificMoEWrapper",
-                "dataset_mapping": MAPPING,
-            }
-        },
-    },
-    "shared": {
-        "model_id": "UMA-S-1.2.1",
-        "backbone": {
-            **BACKBONE,
-            "model": f"{UMA}.escn_moe.eSCNMDMoeBackbone",
-            "num_experts": 4,
-            "dataset_mapping": MAPPING,
-        },
-        "heads": {
-            "energyandforcehead": {
-                **HEAD,
-                "module": f"{UMA}.escn_moe.DatasetSpecificSingleHeadWrapper",
-                "dataset_names": list(TASKS),
-            }
-        },
+        "backbone": {**BACKBONE, "model": f"{UMA}.escn_moe.eSCNMDMoeBackbone", **EXPERTS},
+        "heads": {"energyandforcehead": HEAD},
     },
     "esen": {
-        "backbone": {
-            **BACKBONE,
-            "model": f"{UMA}.escn_md.eSCNMDBackbone",
-            "use_dataset_embedding": False,
-        },
+        "backbone": {**BACKBONE, **PLAIN},
         "heads": {
             "energyandforcehead": {"module": f"{UMA}.escn_md.MLP_EFS_Head", "prefix": "omol"}
         },
@@ -90,22 +42,16 @@ CONFIGS = {
 def task_config(task: str) -> dict:
     """An energy that refers to the elements up to krypton."""
     references = torch.arange(100.0) * (torch.arange(100) <= 36)
-    path = "fairchem.core.modules.normalization"
+    path, unit = "fairchem.core.modules.normalization", "fairchem.core.units.mlip_unit.mlip_unit"
+    target = f"{path}.element_references.ElementReferences"
     return {
-        "_target_": "fairchem.core.units.mlip_unit.mlip_unit.Task",
+        "_target_": f"{unit}.Task",
         "name": f"{task}_energy",
         "level": "system",
         "property": "energy",
-        "out_spec": {
-            "_target_": "fairchem.core.units.mlip_unit.mlip_unit.OutputSpec",
-            "dim": [1],
-            "dtype": "float32",
-        },
+        "out_spec": {"_target_": f"{unit}.OutputSpec", "dim": [1], "dtype": "float32"},
         "normalizer": {"_target_": f"{path}.normalizer.Normalizer", "mean": 0.0, "rmsd": 1.4},
-        "element_references": {
-            "_target_": f"{path}.element_references.ElementReferences",
-            "element_references": references,
-        },
+        "element_references": {"_target_": target, "element_references": references},
         "datasets": [task],
     }
 
@@ -133,16 +79,14 @@ def loaded(checkpoints, family: str, task: str) -> UmaModel:
         return load(f"small-{family}", {"checkpoint": checkpoints[family], "task": task})
 
 
-@pytest.fixture(scope="module", params=["uma-omat", "uma-omol", "shared-omat", "esen-omol"])
+@pytest.fixture(scope="module", params=["uma-omat", "uma-omol", "esen-omol"])
 def model(request, checkpoints) -> UmaModel:
     return loaded(checkpoints, *request.param.split("-"))
 
 
 class TestAdapter(checks.AdapterSuite):
     unknown = ("Rb", "Og")
-
-    def test_widths(self, model):
-        assert model.widths == {"backbone": 16, "last": 12}
+    widths = (16, 12)
 
 
 def test_last_layer_gives_the_energies(model):
@@ -163,26 +107,9 @@ def test_last_layer_gives_the_energies(model):
     assert checks.deviation(found, energies) < 1e-5
 
 
-def test_backbone_is_the_embedding_that_the_library_gives_away(model):
-    batch = atomicdata_list_to_batch([model.prepare(a) for a in specimens()])
-    with torch.no_grad():
-        out = model.network(batch)
-    key = next(k for k in out if k in (f"{model.task}_embeddings", "embeddings"))
-    found = latents(model, specimens())["backbone"]
-    assert checks.deviation(found, out[key]["embeddings"][:, 0].numpy()) < 1e-6
-
-
 def test_tasks_are_different_models(checkpoints):
     one, other = loaded(checkpoints, "uma", "omat"), loaded(checkpoints, "uma", "omol")
     assert one.fingerprint != other.fingerprint
     found = [latents(m, specimens()) for m in (one, other)]
     for layer in ("backbone", "last"):
         assert checks.deviation(found[0][layer], found[1][layer]) > 1e-2
-
-
-def test_precision(checkpoints):
-    double = dataclasses.replace(SETTINGS, base_precision_dtype=torch.float64)
-    with torch.random.fork_rng():
-        unit = pretrained_mlip.get_predict_unit(checkpoints["uma"], double, device="cpu")
-    model = UmaModel(unit.model.module.double(), "omat", "double")
-    checks.check_precision(loaded(checkpoints, "uma", "omat"), model, specimens())

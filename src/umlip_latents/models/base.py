@@ -1,28 +1,26 @@
-"""What a model must offer so that its latent features can be extracted, and to be trained on."""
-
-from __future__ import annotations
+"""The interface of a model, and what the families share."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from ase import Atoms
+from threadpoolctl import threadpool_limits
 
 from ..resources import InputError
-from ..structures import spanned
+from ..structures.checks import cell_and_inverse
 
 LAYERS = ("backbone", "last")  # every model has these, some also interaction-1, interaction-2, ...
 # hydrogen to bismuth, actinium to plutonium: those of MPtrj, Alexandria and OMat24
 MATERIALS_ELEMENTS = np.r_[1:84, 89:95]
-# Of the code of all adapters. Raise it when the features that any of them gives change, and what
-# is stored of older ones is computed anew.
-VERSION = 1
+# Of the code of all adapters. Raise it when the features that any of them gives change: those that
+# are stored of an older version are computed anew.
+VERSION = 2
 
 
 class Unsupported(ValueError):
@@ -37,7 +35,8 @@ class LatentModel(Protocol):
     name
         The name shown in tables and figures.
     fingerprint
-        Its `identity`, so that stored features are never mistaken for another model's.
+        Its `identity`, so that stored features are never mistaken for another model's; empty if
+        it has none, and then its features are never stored.
     widths
         Number of features of each layer: of `LAYERS`, and of any further one that the model offers.
     """
@@ -52,130 +51,12 @@ class LatentModel(Protocol):
     def size(self, graph: Any) -> int:
         """Memory and time that a graph takes in a batch, in edges."""
 
-    def features(self, graphs: Sequence[Any]) -> dict[str, np.ndarray]:
+    def features(self, graphs: list[Any]) -> dict[str, np.ndarray]:
         """Features of every layer, (n_atoms, width) each, atoms in the order of the graphs."""
 
 
-class Course(NamedTuple):
-    """What a model is trained on, and how.
-
-    Attributes
-    ----------
-    training, replay
-        Labelled structures; those for replay keep a readout of their own.
-    shift
-        (119,) energy in eV to add to that of each element before the first step.
-    folder
-        Where the caller leaves the `weights_file` of each epoch before it asks for the next, and
-        the family may keep files of its own.
-    first
-        The first epoch that is not there yet.
-    epochs, learning_rate, batch_size, seed
-        The usual; the seed draws the order of the structures.
-    """
-
-    training: Sequence[Atoms]
-    replay: Sequence[Atoms]
-    shift: np.ndarray
-    folder: Path
-    first: int
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    seed: int
-
-
-@runtime_checkable
-class TrainableModel(LatentModel, Protocol):
-    """A model that can be trained on; ``type(model)(network, name)`` makes another one.
-
-    Attributes
-    ----------
-    network
-        The weights; those whose ``requires_grad`` is false stay as they are in `train_on`.
-    readout
-        What the names of the readout's weights begin with.
-    replays
-        Whether `train_on` takes structures for replay.
-    """
-
-    network: torch.nn.Module
-    readout: str
-    replays: bool
-
-    def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
-        """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
-
-    def shift_elements(self, energies: np.ndarray) -> None:
-        """Add energies in eV, indexed by atomic number, to what an atom of each element has."""
-
-    def untrained(self, seed: int) -> torch.nn.Module:
-        """A network of the same architecture with freshly drawn weights."""
-
-    def save(self, path: Path) -> None:
-        """Write the weights as safetensors, with whatever `restored` needs beside them."""
-
-    def restored(self, path: Path, name: str) -> TrainableModel:
-        """The model of the same family that `save` wrote."""
-
-    def train_on(self, course: Course) -> Iterator[tuple[int, TrainableModel]]:
-        """Shift the elements' energies, train, and give number and raw model of every epoch.
-
-        Epoch 0 is the state before any step. A family that cannot go on from the epochs that are
-        there gives all of them again.
-        """
-
-
-def weights_file(folder: Path, epoch: int) -> Path:
-    """Raw weights after an epoch."""
-    return folder / f"epoch-{epoch:03d}.safetensors"
-
-
-class Adapter:
-    """What the families share. Each adds `graph`, what `features` takes, and `features`.
-
-    Attributes
-    ----------
-    forks
-        Whether a fork of the process can compute, too: not where the library has threads of its
-        own. A model without this attribute is taken not to.
-
-    Parameters
-    ----------
-    network
-        The library's network, which is put into evaluation mode.
-    name
-        Name shown in tables.
-    elements
-        Atomic numbers that it knows.
-    about
-        Whatever else decides about its features, hyperparameters above all, as plain values.
-
-    Raises
-    ------
-    InputError
-        A weight is not a finite number.
-    """
-
-    forks = True
-
-    def __init__(
-        self,
-        network: torch.nn.Module,
-        name: str,
-        elements: Sequence[int],
-        about: Mapping[str, Any],
-    ) -> None:
-        self.name = name
-        self.network = network.eval()
-        self.dtype = next(network.parameters()).dtype
-        self.elements = np.asarray(elements)
-        weights = sorted(network.state_dict().items())
-        trained = {key for key, _ in network.named_parameters()}
-        for key, w in weights:  # a constant may well be infinite, such as a mask
-            if not (w.isfinite() if key in trained else ~w.isnan()).all():
-                raise InputError(f"{name}: its weights {key} are not all finite numbers.")
-        self.fingerprint = identity(about, ((key, w.cpu().numpy()) for key, w in weights))
+class GraphAdapter:
+    """From structures to graphs, as all families do. Each adds `graph`, and `features` of these."""
 
     @cached_property
     def widths(self) -> dict[str, int]:
@@ -199,7 +80,7 @@ class Adapter:
         if unknown.any():
             symbols = ", ".join(sorted(set(atoms.symbols[unknown])))
             raise Unsupported(f"{self.name} does not know the element(s) {symbols}")
-        cell, inverse = spanned(atoms)
+        cell, inverse = cell_and_inverse(atoms)
         along, step = atoms.positions @ inverse, np.where(atoms.pbc, 2, 30)  # cells, or angstrom
         away = np.trunc(np.where(atoms.pbc, along, along.mean(axis=0)) / step) * step
         positions = atoms.positions - away @ cell
@@ -208,6 +89,56 @@ class Adapter:
     def size(self, graph: Any) -> int:
         """Directed edges."""
         return graph.edge_index.shape[1]
+
+
+class Adapter(GraphAdapter):
+    """A network of PyTorch. Each family adds `graph`, and `forward` of a list of graphs.
+
+    Attributes
+    ----------
+    device
+        Where the network is; graphs are made on the processor and moved there batch by batch.
+    dtype
+        Of the network's weights.
+
+    Parameters
+    ----------
+    network
+        The library's network, which is put into evaluation mode.
+    name
+        Name shown in tables.
+    elements
+        Atomic numbers that it knows.
+    about
+        Whatever else decides about its features, hyperparameters above all, as plain values.
+
+    Raises
+    ------
+    InputError
+        A weight is not a finite number.
+    """
+
+    def __init__(
+        self, network: torch.nn.Module, name: str, elements: Sequence[int], about: Mapping[str, Any]
+    ) -> None:
+        self.name, self.network, self.elements = name, network.eval(), np.asarray(elements)
+        for key, weight in network.named_parameters():
+            if not weight.isfinite().all():
+                raise InputError(f"{name}: its weights {key} are not all finite numbers.")
+        first = next(network.parameters())
+        self.dtype, self.device = first.dtype, first.device
+        weights = sorted(network.state_dict().items())
+        self.fingerprint = identity(about, ((key, w.cpu().numpy()) for key, w in weights))
+
+    def to(self, device: torch.device | str) -> "Adapter":
+        """Move the network to a device of PyTorch; returns the model itself."""
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        return self
+
+    def features(self, graphs: list[Any]) -> dict[str, np.ndarray]:
+        """Features of every layer, (n_atoms, width) each, of one forward pass on `device`."""
+        return {layer: x.cpu().numpy() for layer, x in self.forward(graphs).items()}
 
 
 def identity(about: Mapping[str, Any], weights: Iterable[tuple[str, np.ndarray]] = ()) -> str:
@@ -233,7 +164,7 @@ def identity(about: Mapping[str, Any], weights: Iterable[tuple[str, np.ndarray]]
     return digest.hexdigest()
 
 
-def numbered(layers: Iterable) -> dict[str, Any]:
+def interaction_names(layers: Iterable) -> dict[str, Any]:
     """Layers by the names ``interaction-1``, ``interaction-2`` and so on."""
     return {f"interaction-{i}": layer for i, layer in enumerate(layers, start=1)}
 
@@ -243,19 +174,24 @@ def periodic(atoms: Atoms, vacuum: float) -> Atoms:
 
     Directions that were not get the extent of the atoms plus `vacuum` in angstrom.
     """
-    cell = atoms.cell.complete().array.copy()
+    cell = atoms.cell.complete().array
     extent = np.ptp(atoms.positions, axis=0).max() + vacuum
-    for axis in np.flatnonzero(~atoms.pbc):
-        height = np.abs(np.linalg.det(cell)) / np.linalg.norm(
-            np.cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3])
-        )
-        cell[axis] *= max(1.0, 2 * extent / height)
-    return Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=True)
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    stretch = np.where(atoms.pbc, 1, np.maximum(1, 2 * extent / heights))
+    return Atoms(atoms.numbers, atoms.positions, cell=cell * stretch[:, None], pbc=True)
 
 
 @contextmanager
-def recorded(
-    inputs: Mapping[str, torch.nn.Module], outputs: Mapping[str, torch.nn.Module]
+def seeded(seed: int) -> Iterator[None]:
+    """Draw PyTorch's random numbers from a seed; afterwards they go on as if nothing had been."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def capture_activations(
+    inputs: dict[str, torch.nn.Module], outputs: dict[str, torch.nn.Module]
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Tensors that go into some modules and come out of others in the enclosed forward pass.
 
@@ -268,13 +204,12 @@ def recorded(
     """
     found: dict[str, torch.Tensor] = {}
     with torch.no_grad(), ExitStack() as hooks:
-        for modules, is_output in ((inputs, False), (outputs, True)):
-            for name, module in modules.items():
+        for name, module in (*inputs.items(), *outputs.items()):
 
-                def keep(module, args, output, name=name, is_output=is_output) -> None:
-                    found[name] = output if is_output else args[0]
+            def keep(module, args, output, name=name) -> None:
+                found[name] = args[0] if name in inputs else output
 
-                hooks.enter_context(module.register_forward_hook(keep))
+            hooks.enter_context(module.register_forward_hook(keep))
         yield found
 
 
@@ -282,3 +217,28 @@ def estimated_edges(atoms: Atoms, cutoff: float) -> int:
     """Directed edges that atoms spread evenly over the cell would have."""
     sphere = 4 / 3 * np.pi * cutoff**3
     return int(len(atoms) * max(len(atoms) * sphere / max(atoms.cell.volume, sphere), 1))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch and BLAS compute on one thread inside, and on as many as before after it.
+
+    Threads that share one small factorisation gain a quarter at best, and beside other work they
+    wait for each other for most of the time.
+
+    Examples
+    --------
+    >>> before = torch.get_num_threads()
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    >>> torch.get_num_threads() == before
+    True
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(n_threads)

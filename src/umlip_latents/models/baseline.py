@@ -1,6 +1,5 @@
 """The element baseline: who an atom is, and nothing about where it sits."""
 
-from collections.abc import Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -26,7 +25,7 @@ class ElementModel:
         """One per atom."""
         return len(graph)
 
-    def features(self, graphs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def features(self, graphs: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Rows of the identity matrix."""
         onehot = np.eye(N_ELEMENTS, dtype=np.float32)[np.concatenate(graphs) - 1]
         return {"backbone": onehot, "last": onehot}

@@ -1,10 +1,10 @@
 """DPA-3 of deepmd-kit: descriptor of the fitting net, input of its last layer.
 
 Elements become types by the model's own type map, which may name more elements than the training
-data of a branch. deepmd-kit batches only structures of one size, so they are taken one by one.
+data of a branch. deepmd-kit batches only structures of one size, so they are taken one by one. It
+chooses its device itself: a GPU if there is one.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import deepmd.lib
@@ -56,7 +56,11 @@ class DeepmdModel(Adapter):
         """Edges, estimated from the density: the network builds its neighbour list itself."""
         return graph[3]
 
-    def features(self, graphs: Sequence[Graph]) -> dict[str, np.ndarray]:
+    def to(self, device: torch.device | str) -> "DeepmdModel":
+        """Ignored, the library chooses."""
+        return self
+
+    def features(self, graphs: list[Graph]) -> dict[str, np.ndarray]:
         """Descriptor and last hidden activation of one forward pass each."""
         found = [
             self.potential.eval_embedding(positions[None], cell, types, dtype=self.precision)[:2]

@@ -7,9 +7,6 @@ angles have next to no weight: this order changes the energy of distorted silico
 2e-4 eV/atom, and leaving out the angles altogether by less than that.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,9 +28,9 @@ class M3GNetModel(MatglModel):
         """Node features, between those of the edges and of the state."""
         return output[1]
 
-    def joined(self, graphs: Sequence[DGLGraph]) -> dict[str, Any]:
+    def batch(self, graphs: list[DGLGraph]) -> dict[str, Any]:
         """A batch with the bonds of triples first, and the line graph that joins these."""
-        joined = super().joined(graphs)["g"]
+        joined = super().batch(graphs)["g"]
         cutoff = self.network.threebody_cutoff
         near, atom = joined.edata["bond_dist"] <= cutoff, joined.edges()[0].long()
         in_triple = near & (torch.bincount(atom[near], minlength=len(atom))[atom] > 1)

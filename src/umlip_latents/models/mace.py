@@ -1,29 +1,22 @@
 """MACE: invariant node features of every interaction, inputs of every readout's last linear map."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
-import io
+import hashlib
 import json
 import warnings
-from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.io import write
 
-from ..resources import DATA, InputError, sha256, verified, write_whole, written_whole
-from .base import LAYERS, Adapter, Course, numbered, periodic, recorded
+from ..resources import DATA, InputError, check_sha256, write_file
+from .base import LAYERS, Adapter, capture_activations, interaction_names, periodic, seeded
 
-with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+with warnings.catch_warnings(), contextlib.redirect_stdout(None):
     warnings.simplefilter("ignore")
     import mace.modules  # first: it lets e3nn load its constants
     from e3nn import o3
@@ -32,21 +25,6 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     from mace.tools.scripts_utils import extract_config_mace_model
     from mace.tools.torch_tools import default_dtype
     from safetensors.torch import load_file, save
-
-# what mace-torch's trainer is told whatever the protocol
-FINE_TUNING = {
-    "foundation_model_elements": True,
-    "force_mh_ft_lr": True,
-    "loss": "universal",
-    "energy_weight": 10.0,
-    "forces_weight": 100.0,
-    "stress_weight": 100.0,
-    "compute_stress": True,
-    "huber_delta": 0.1,
-    "clip_grad": 10.0,
-    "scheduler": "ExponentialLR",
-    "default_dtype": "float32",
-}
 
 
 class MaceModel(Adapter):
@@ -72,21 +50,16 @@ class MaceModel(Adapter):
             raise InputError(f"{name}: needs one of its heads {', '.join(self.heads)}, not {head}.")
         about = {"architecture": architecture(network), "head": self.head}
         super().__init__(network, name, network.atomic_numbers.tolist(), about)
-        self.last_maps = [last_map(readout) for readout in network.readouts]
-        self.inputs = {f"readout-{i}": linear for i, linear in enumerate(self.last_maps)}
-        self.outputs = numbered(network.products)
-        columns = {name: scalar_columns(p.linear.irreps_out) for name, p in self.outputs.items()}
-        read = map(self.read_columns, network.readouts)
-        self.columns = columns | dict(zip(self.inputs, read, strict=True))
-
-    def read_columns(self, readout: torch.nn.Module) -> np.ndarray:
-        """Columns of the input of a readout's last linear map that this head's energy depends on.
-
-        The hidden layer has a block for every head, and all but the read one are masked.
-        """
-        columns = scalar_columns(last_map(readout).irreps_in)
-        n_blocks = len(self.heads) if hasattr(readout, "linear_2") else 1
-        return np.split(columns, n_blocks)[self.heads.index(self.head) if n_blocks > 1 else 0]
+        self.outputs = interaction_names(network.products)
+        self.columns = {n: scalar_columns(p.linear.irreps_out) for n, p in self.outputs.items()}
+        self.inputs = {}
+        for i, readout in enumerate(network.readouts):
+            hidden = hasattr(readout, "linear_2")
+            linear = self.inputs[f"readout-{i}"] = readout.linear_2 if hidden else readout.linear
+            columns = scalar_columns(linear.irreps_in)
+            if hidden:  # which has a block for every head, and all but the read one are masked
+                columns = np.split(columns, len(self.heads))[self.heads.index(self.head)]
+            self.columns[f"readout-{i}"] = columns
 
     def graph(self, atoms: Atoms) -> AtomicData:
         """MACE's own graph with this checkpoint's cutoff and species.
@@ -102,146 +75,55 @@ class MaceModel(Adapter):
                 heads=self.heads,
             )
 
-    def features(self, graphs: Sequence[AtomicData]) -> dict[str, np.ndarray]:
-        """Read the invariants of all layers off one forward pass."""
-        batch = torch_geometric.Batch.from_data_list(list(graphs))
-        with default_dtype(self.dtype), recorded(self.inputs, self.outputs) as found:
-            self.network(batch.to_dict(), compute_force=False)
-        parts = {name: found[name][:, c].cpu().numpy() for name, c in self.columns.items()}
+    def batch(self, graphs: list[AtomicData]) -> dict[str, torch.Tensor]:
+        """What the network is called with."""
+        return torch_geometric.Batch.from_data_list(graphs).to(self.device).to_dict()
+
+    def forward(self, graphs: list[AtomicData]) -> dict[str, torch.Tensor]:
+        """The invariants of every interaction, and what the readouts' last maps take."""
+        with default_dtype(self.dtype), capture_activations(self.inputs, self.outputs) as found:
+            self.network(self.batch(graphs), compute_force=False)
+        parts = {name: found[name][:, columns] for name, columns in self.columns.items()}
         interactions = {name: parts[name] for name in self.outputs}
-        backbone = np.concatenate(list(interactions.values()), axis=1)
-        last = np.concatenate([parts[name] for name in self.inputs], axis=1)
+        backbone = torch.cat(list(interactions.values()), dim=1)
+        last = torch.cat([parts[name] for name in self.inputs], dim=1)
         return {"backbone": backbone, "last": last, **interactions}
 
     def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
         """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
-        batch = torch_geometric.Batch.from_data_list([self.prepare(atoms)])
-        found = self.network(batch.to_dict(), compute_force=True)
-        return found["energy"].item() / len(atoms), found["forces"].detach().numpy()
+        found = self.network(self.batch([self.prepare(atoms)]), compute_force=True)
+        return found["energy"].item() / len(atoms), found["forces"].detach().cpu().numpy()
 
     def shift_elements(self, energies: np.ndarray) -> None:
         """Add energies in eV, indexed by atomic number, to the reference energies."""
         table = self.network.atomic_energies_fn.atomic_energies
-        table += torch.tensor(energies[self.elements], dtype=table.dtype)
+        table += torch.as_tensor(energies[self.elements]).to(table)
 
-    def save(self, path: Path, **about: Any) -> None:
+    def save(self, path: str | Path, **about: Any) -> None:
         """Write the weights as safetensors and beside them a JSON card, for `from_file`.
 
         Next to `about` stand ``head``, ``parameters``, ``widths``, the ``sha256``, and mace-torch's
         own description of the network, `architecture`. The card comes first: weights never lack it.
         """
-        state = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        path, state = Path(path), self.network.state_dict()
+        weights = save({key: w.detach().cpu().contiguous() for key, w in state.items()})
         card = about | {
             "head": self.head,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "widths": {layer: self.widths[layer] for layer in LAYERS},
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "architecture": architecture(self.network),
         }
-        with written_whole(path) as weights:
-            weights.write_bytes(save(state))
-            card |= {"sha256": sha256(weights), "architecture": architecture(self.network)}
-            write_whole(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+        write_file(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+        write_file(path, weights)
 
-    def restored(self, path: Path, name: str) -> MaceModel:
+    def restored(self, path: Path, name: str) -> "MaceModel":
         """The model of the card beside the weights, which may have one head more than this one."""
         return from_file(path, name)
 
     def untrained(self, seed: int) -> torch.nn.Module:
         """The same architecture with freshly drawn weights."""
         return build_network(architecture(self.network), seed)
-
-    def train_on(self, course: Course) -> Iterator[tuple[int, MaceModel]]:
-        """Train with mace-torch's own trainer and read its checkpoints; see `TrainableModel`.
-
-        An interrupted training starts again: mace-torch would go on with its batches in another
-        order.
-        """
-        training, replay, shift, _, _, epochs, learning_rate, batch_size, seed = course
-        foundation = copy.deepcopy(self.network)
-        self.shift_elements(shift)
-        yield 0, self
-        energies = self.network.atomic_energies_fn.atomic_energies.reshape(-1).tolist()
-        trains_all = all(parameter.requires_grad for parameter in self.network.parameters())
-        parts = {"train": training, "valid": training[:batch_size]}  # nothing is decided on it
-        if len(replay):
-            parts |= {"pt_train": replay, "pt_valid": replay[:batch_size]}
-        with TemporaryDirectory(prefix="umlip-latents-") as scratch:
-            # the trainer takes the energies per element from the start, whatever E0s says, unless
-            # there is a second readout
-            start = foundation if len(replay) else self.network
-            settings = FINE_TUNING | {
-                "multiheads_finetuning": bool(len(replay)),
-                "E0s": str(dict(zip(self.elements.tolist(), energies, strict=True))),
-                "freeze": 0 if trains_all else 6,
-                "lr": learning_rate,
-                "lr_scheduler_gamma": 0.01 ** (1 / epochs),
-                "batch_size": batch_size,
-                "valid_batch_size": batch_size,
-                "max_num_epochs": epochs,
-                "seed": seed,
-            }
-            network = trained(Path(scratch), parts, settings, start)
-            for epoch in range(1, epochs + 1):
-                file = Path(scratch) / "checkpoints" / f"run_run-{seed}_epoch-{epoch - 1}.pt"
-                state = torch.load(file, map_location="cpu", weights_only=True)["model"]
-                network.load_state_dict(state)
-                yield epoch, MaceModel(network, self.name, "Default")  # not the head of the replay
-
-
-def trained(
-    folder: Path,
-    parts: Mapping[str, Sequence[Atoms]],
-    settings: dict,
-    start: torch.nn.Module | None = None,
-) -> torch.nn.Module:
-    """What mace-torch's own trainer leaves of a run in a folder.
-
-    Parameters
-    ----------
-    folder
-        For everything that the trainer writes, and unpickles again: empty, and nobody else's.
-    parts
-        Labelled structures of its arguments ``train_file``, ``valid_file`` and so on.
-    settings
-        Further arguments of the trainer by name.
-    start
-        A network whose weights are trained on.
-
-    Raises
-    ------
-    InputError
-        The trainer stops, where the memory or the disk is full, for example.
-    """
-    from mace.cli.run_train import run  # a heavy library
-    from mace.tools import build_default_arg_parser
-
-    files = {f"{name}_file": str(folder / f"{name}.xyz") for name in parts}
-    given = {"work_dir": str(folder), "save_all_checkpoints": True, **files, **settings}
-    try:
-        if start is not None:
-            given["foundation_model"] = str(folder / "start.model")
-            torch.save(start, given["foundation_model"])  # the trainer reads nothing but pickle
-        for name, part in parts.items():
-            write(files[f"{name}_file"], [labelled(atoms) for atoms in part])
-        run(build_default_arg_parser().parse_args(["--name=run"], Namespace(**given)))
-        return load_pickled(folder / "run.model").to("cpu")
-    except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as the latter
-        why = shorten(str(error), 100)
-        raise InputError(f"{folder}: mace-torch's trainer stops there ({why}).") from error
-
-
-def labelled(atoms: Atoms) -> Atoms:
-    """A copy whose labels stand under the keys that mace-torch reads."""
-    copied = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    copied.info["REF_energy"] = atoms.get_potential_energy()
-    copied.arrays["REF_forces"] = atoms.get_forces()
-    if "stress" in atoms.calc.results:
-        copied.info["REF_stress"] = atoms.get_stress(voigt=False).ravel()
-    return copied
-
-
-def last_map(readout: torch.nn.Module) -> torch.nn.Module:
-    """A readout's last linear map: `linear_2` after the hidden layer, or the only one."""
-    return getattr(readout, "linear_2", None) or readout.linear
 
 
 def scalar_columns(irreps: o3.Irreps) -> np.ndarray:
@@ -252,14 +134,14 @@ def scalar_columns(irreps: o3.Irreps) -> np.ndarray:
 
 def architecture(network: torch.nn.Module) -> dict:
     """mace-torch's own description of the network as plain values, classes by name."""
-    found = {}
-    for key, value in extract_config_mace_model(network).items():
+
+    def plain(value: Any) -> Any:
         if isinstance(value, np.ndarray | torch.Tensor):
-            value = value.tolist()
-        elif isinstance(value, o3.Irreps):
-            value = str(value)
-        found[key] = value.__name__ if callable(value) else value  # a class or a function
-    return found
+            return value.tolist()
+        return str(value) if isinstance(value, o3.Irreps) else getattr(value, "__name__", value)
+
+    config = extract_config_mace_model(network)
+    return {key: plain(value) for key, value in config.items()}
 
 
 def build_network(architecture: dict, seed: int = 0) -> torch.nn.Module:
@@ -272,9 +154,8 @@ def build_network(architecture: dict, seed: int = 0) -> torch.nn.Module:
     a["readout_cls"] = mace.modules.readout_classes[a["readout_cls"]]
     a["gate"] = mace.modules.gate_dict[str(a["gate"])]  # none with linear readouts alone
     a["atomic_energies"] = np.array(a["atomic_energies"])
-    with torch.random.fork_rng(), default_dtype(torch.float32), warnings.catch_warnings():
+    with seeded(seed), default_dtype(torch.float32), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # e3nn's TorchScript warns once per module
-        torch.manual_seed(seed)
         return mace.modules.ScaleShiftMACE(**a)
 
 
@@ -287,7 +168,7 @@ def load(name: str, entry: dict) -> MaceModel:
     """A shipped checkpoint, or a foundation model, pickled by its makers."""
     if "path" in entry:
         return MaceModel(load_pickled(entry["path"]), name, entry.get("head"))
-    return from_file(verified(DATA / entry["file"], entry["sha256"]), name)
+    return from_file(DATA / entry["file"], name)
 
 
 def from_file(path: Path, name: str | None = None) -> MaceModel:
@@ -295,7 +176,9 @@ def from_file(path: Path, name: str | None = None) -> MaceModel:
     name = name or path.stem
     if path.suffix != ".safetensors":
         return MaceModel(load_pickled(path), name)
-    card = read_card(path)
+    file = path.with_suffix(".json")
+    card = json.loads(file.read_text(encoding="utf-8"))
+    check_sha256(path, card["sha256"], f"its card {file.name} says")
     network = copy.deepcopy(pattern(json.dumps(card["architecture"])))
     network.load_state_dict(load_file(path))
     return MaceModel(network, name, card.get("head"))
@@ -305,18 +188,3 @@ def from_file(path: Path, name: str | None = None) -> MaceModel:
 def pattern(architecture: str) -> torch.nn.Module:
     """A network to copy, since compiling one takes ten times as long."""
     return build_network(json.loads(architecture))
-
-
-def read_card(path: Path) -> dict:
-    """The JSON card beside weights that are those it was written for."""
-    file = path.with_suffix(".json")
-    if not file.is_file():
-        raise InputError(f"{path}: its JSON card {file.name} is missing.")
-    try:
-        card = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file}: is not JSON ({error}).") from None
-    if not isinstance(card, dict) or not isinstance(card.get("architecture"), dict):
-        raise InputError(f"{file}: is not the card of a MACE, it has no architecture.")
-    verified(path, card.get("sha256"), f"its card {file.name} says")
-    return card

@@ -4,25 +4,23 @@ The energy of an atom is the product of two branches that start from its feature
 gate. Of matgl's two codes, the one whose library is installed in the environment is used.
 """
 
-from __future__ import annotations
-
 import copy
 import os
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
+import matgl
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from .base import Adapter, numbered, periodic, recorded
+from .base import Adapter, capture_activations, interaction_names, periodic, seeded
 
-os.environ["MATGL_BACKEND"] = BACKEND = "DGL" if find_spec("dgl") else "PYG"
+BACKEND = "DGL" if find_spec("dgl") else "PYG"
+matgl.set_backend(BACKEND)
 os.environ["DGLBACKEND"] = "pytorch"  # or dgl leaves a file in the home folder
 if BACKEND == "DGL":
-    from dgl import batch
+    from dgl import batch as join
     from matgl.ext._ase_dgl import Atoms2Graph
     from matgl.graph._compute_dgl import compute_pair_vector_and_distance
 else:
@@ -30,7 +28,7 @@ else:
     from matgl.graph._compute_pyg import compute_pair_vector_and_distance
     from torch_geometric.data import Batch
 
-    batch = Batch.from_data_list
+    join = Batch.from_data_list
 
 
 class MatglModel(Adapter):
@@ -54,7 +52,7 @@ class MatglModel(Adapter):
         self.converter = Atoms2Graph(network.element_types, network.cutoff)
         readout = network.final_layer.gated
         self.inputs = {"backbone": readout, "value": readout.layers[-1], "gate": readout.gates[-2]}
-        self.outputs = numbered(getattr(network, self.interactions))
+        self.outputs = interaction_names(getattr(network, self.interactions))
 
     def graph(self, atoms: Atoms) -> Any:
         """matgl's own graph, in the precision of the network."""
@@ -71,26 +69,23 @@ class MatglModel(Adapter):
         """Directed edges."""
         return len((graph.edata if BACKEND == "DGL" else graph)["bond_dist"])
 
-    def joined(self, graphs: Sequence[Any]) -> dict[str, Any]:
+    def batch(self, graphs: list[Any]) -> dict[str, Any]:
         """What the network is called with: a batch as its graph ``g``."""
-        return {"g": batch(list(graphs))}
+        return {"g": join(graphs)}
 
-    def features(self, graphs: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Read all layers off one forward pass: around and inside the readout, interactions."""
-        with recorded(self.inputs, self.outputs) as found:
-            self.network(**self.joined(graphs))
-        layers = {
-            "backbone": found["backbone"],
-            "last": torch.cat([found["value"], found["gate"]], dim=1),
-            **{name: self.invariants(found[name]) for name in self.outputs},
-        }
-        return {name: layer.cpu().numpy() for name, layer in layers.items()}
+    def forward(self, graphs: list[Any]) -> dict[str, torch.Tensor]:
+        """Around and inside the readout, and after every interaction."""
+        batch = {key: graph.to(self.device) for key, graph in self.batch(graphs).items()}
+        with capture_activations(self.inputs, self.outputs) as found:
+            self.network(**batch)
+        last = torch.cat([found["value"], found["gate"]], dim=1)
+        interactions = {name: self.invariants(found[name]) for name in self.outputs}
+        return {"backbone": found["backbone"], "last": last, **interactions}
 
     def untrained(self, seed: int) -> torch.nn.Module:
         """The same architecture with freshly drawn weights."""
         network = copy.deepcopy(self.network)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             for module in reversed([*network.modules()]):  # a parent may draw its children's anew
                 getattr(module, "reset_parameters", bool)()
         return network
@@ -101,13 +96,9 @@ def read(network: type[torch.nn.Module], entry: dict) -> torch.nn.Module:
 
     The potential's scale and the energies of the elements are left out.
     """
-    arguments, weights = (
-        torch.load(entry[key], map_location="cpu", weights_only=True)
-        for key in ("arguments", "path")
-    )
-    made = network(**arguments["model"]["init_args"])
-    prefix = "model."
-    made.load_state_dict(
-        {key.removeprefix(prefix): w for key, w in weights.items() if key.startswith(prefix)}
-    )
-    return made
+    options = {"map_location": "cpu", "weights_only": True}
+    arguments, state = (torch.load(entry[key], **options) for key in ("arguments", "path"))
+    built = network(**arguments["model"]["init_args"])
+    names = [name for name in state if name.startswith("model.")]
+    built.load_state_dict({name.removeprefix("model."): state[name] for name in names})
+    return built

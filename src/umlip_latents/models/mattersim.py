@@ -4,9 +4,6 @@ The readout is a gated MLP, E = (w·h + b) sigmoid(v·g + c): its two branches e
 each, and the last layer holds the inputs of both, h and g.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from ase import Atoms
 from mattersim.datasets.utils.convertor import GraphConvertor
@@ -14,7 +11,7 @@ from mattersim.forcefield.m3gnet.m3gnet import M3Gnet
 from mattersim.forcefield.potential import Potential, batch_to_dict
 from torch_geometric.data import Batch, Data
 
-from .base import MATERIALS_ELEMENTS, Adapter, Unsupported, periodic, recorded
+from .base import MATERIALS_ELEMENTS, Adapter, Unsupported, capture_activations, periodic
 
 
 class MatterSimModel(Adapter):
@@ -43,7 +40,7 @@ class MatterSimModel(Adapter):
         graph = self.converter.convert(periodic(atoms, 2 * self.cutoff))
         if len(torch.unique(graph.edge_index[0])) < len(atoms):
             raise Unsupported(
-                f"{self.name} refuses atoms with no neighbour inside {self.cutoff:g} angstrom"
+                f"{self.name}: no neighbour inside {self.cutoff:g} angstrom of an atom"
             )
         return graph
 
@@ -51,12 +48,14 @@ class MatterSimModel(Adapter):
         """Directed edges plus angles."""
         return int(graph.num_bonds + graph.num_three_body)
 
-    def features(self, graphs: Sequence[Data]) -> dict[str, np.ndarray]:
-        """Read both layers off one forward pass, at the input and inside of the readout."""
-        with recorded(self.inputs, {}) as found:
-            self.network(batch_to_dict(Batch.from_data_list(list(graphs)), device="cpu"))
+    def forward(self, graphs: list[Data]) -> dict[str, torch.Tensor]:
+        """What enters the readout, and what the last maps of its two branches take."""
+        batch = batch_to_dict(Batch.from_data_list(graphs), device="cpu")
+        tensors = {key: torch.as_tensor(value).to(self.device) for key, value in batch.items()}
+        with capture_activations(self.inputs, {}) as found:
+            self.network(tensors)
         last = torch.cat([found["linear"], found["gate"]], dim=1)
-        return {"backbone": found["backbone"].numpy(), "last": last.numpy()}
+        return {"backbone": found["backbone"], "last": last}
 
 
 def load(name: str, entry: dict) -> MatterSimModel:

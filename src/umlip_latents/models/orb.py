@@ -8,9 +8,6 @@ Edges carry spherical harmonics that a plain MLP mixes: Orb learns rotational in
 its features are not invariant by construction.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from ase import Atoms
 from orb_models.forcefield import pretrained
@@ -52,11 +49,11 @@ class OrbModel(Adapter):
         """Directed edges."""
         return len(graph.senders)
 
-    def features(self, graphs: Sequence[AtomGraphs]) -> dict[str, np.ndarray]:
+    def forward(self, graphs: list[AtomGraphs]) -> dict[str, torch.Tensor]:
         """The message passing network, then the energy head up to its last linear map."""
         with torch.inference_mode():
-            nodes = self.network.model(batch_graphs(list(graphs)))["node_features"]
-            return {"backbone": nodes.numpy(), "last": self.hidden(nodes).numpy()}
+            nodes = self.network.model(batch_graphs(graphs).to(self.device))["node_features"]
+            return {"backbone": nodes, "last": self.hidden(nodes)}
 
 
 def load(name: str, entry: dict) -> OrbModel:

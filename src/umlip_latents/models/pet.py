@@ -5,9 +5,6 @@ Cartesian edge vectors with an unconstrained transformer: it learns rotational i
 its features are not invariant by construction.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from ase import Atoms
 from metatomic import torch as metatomic
@@ -56,11 +53,12 @@ class PetModel(Adapter):
         lists = graph.known_neighbor_lists()
         return sum(len(graph.get_neighbor_list(options)) for options in lists)
 
-    def features(self, graphs: Sequence[metatomic.System]) -> dict[str, np.ndarray]:
+    def forward(self, graphs: list[metatomic.System]) -> dict[str, torch.Tensor]:
         """Ask for both outputs in one evaluation; without `energy` nothing else is computed."""
+        systems = [graph.to(device=self.device) for graph in graphs]
         with torch.no_grad():
-            found = self.network(list(graphs), self.options, check_consistency=False)
-        return {layer: found[key].block().values.numpy() for layer, key in self.outputs.items()}
+            found = self.network(systems, self.options, check_consistency=False)
+        return {layer: found[key].block().values for layer, key in self.outputs.items()}
 
 
 def load(name: str, entry: dict) -> PetModel:

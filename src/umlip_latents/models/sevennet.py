@@ -1,12 +1,7 @@
 """SevenNet: invariant node features after the last gate, input of `reduce_hidden_to_energy`."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import sevenn
 import torch
 from ase import Atoms
@@ -17,8 +12,8 @@ from sevenn.nn.sequential import AtomGraphSequential
 from sevenn.train.dataload import unlabeled_atoms_to_graph
 from torch_geometric.data import Batch
 
-from ..resources import verified
-from .base import Adapter, numbered, periodic, recorded
+from ..resources import check_sha256
+from .base import Adapter, capture_activations, interaction_names, periodic, seeded
 
 
 class SevenNetModel(Adapter):
@@ -40,11 +35,7 @@ class SevenNetModel(Adapter):
     """
 
     def __init__(
-        self,
-        network: AtomGraphSequential,
-        name: str,
-        modal: str | None = None,
-        config: Mapping[str, Any] | None = None,
+        self, network: AtomGraphSequential, name: str, modal: str = "", config: dict | None = None
     ) -> None:
         network.delete_module_by_key("force_output")
         network.set_is_batch_data(True)
@@ -53,7 +44,7 @@ class SevenNetModel(Adapter):
         self.modal, self.config = modal, config
         self.inputs = {"last": network.reduce_hidden_to_energy.linear}
         gates = [m.gate for key, m in network.named_children() if key.endswith("equivariant_gate")]
-        self.outputs = numbered(gates)
+        self.outputs = interaction_names(gates)
         # the even scalars come first
         self.scalars = {name: gate.irreps_out.count("0e") for name, gate in self.outputs.items()}
 
@@ -71,13 +62,12 @@ class SevenNetModel(Adapter):
             graph.data_modality = self.modal
         return graph
 
-    def features(self, graphs: Sequence[AtomGraphData]) -> dict[str, np.ndarray]:
-        """Read the invariants of all layers off one forward pass."""
-        with recorded(self.inputs, self.outputs) as found:
-            self.network(Batch.from_data_list(list(graphs)))
-        layers = {name: found[name][:, :n].cpu().numpy() for name, n in self.scalars.items()}
-        backbone, last = [*layers.values()][-1], found["last"].cpu().numpy()
-        return {"backbone": backbone, "last": last, **layers}
+    def forward(self, graphs: list[AtomGraphData]) -> dict[str, torch.Tensor]:
+        """The scalars after every gate, and what the readout's last map takes."""
+        with capture_activations(self.inputs, self.outputs) as found:
+            self.network(Batch.from_data_list(graphs).to(self.device))
+        layers = {name: found[name][:, :n] for name, n in self.scalars.items()}
+        return {"backbone": [*layers.values()][-1], "last": found["last"], **layers}
 
     def untrained(self, seed: int) -> AtomGraphSequential:
         """The same architecture with freshly drawn weights."""
@@ -85,13 +75,12 @@ class SevenNetModel(Adapter):
         # which older checkpoints keep among the weights alone
         denominators = [m.denominator.item() for k, m in layers if k.endswith("convolution")]
         config = {**self.config, "conv_denominator": denominators}
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             return build_E3_equivariant_model(config)
 
 
 def load(name: str, entry: dict) -> SevenNetModel:
     """A checkpoint of the sevenn package, pickled there and checked before it is read."""
     path = Path(sevenn.__file__).parent / "pretrained_potentials" / entry["file"]
-    checkpoint = SevenNetCheckpoint(verified(path, entry["sha256"]))
-    return SevenNetModel(checkpoint.build_model(), name, entry.get("modal"), checkpoint.config)
+    checkpoint = SevenNetCheckpoint(check_sha256(path, entry["sha256"]))
+    return SevenNetModel(checkpoint.build_model(), name, entry.get("modal", ""), checkpoint.config)

@@ -8,35 +8,24 @@ r"""SOAP power spectra of three weighted atomic densities, as a reference point 
 
 The densities count the atoms, w = 1, weigh them by nuclear charge, w = sqrt(Z / 40), and by
 covalent radius, w = R / 1.4 angstrom, so that the width does not grow with the number of elements
-(Bartók et al. 2013; Darby et al. 2022, their mode mu = 2).
+(Bartók et al. 2013; Darby et al. 2022, their mode mu = 2). Computed on the processor, always.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 from dscribe.descriptors import SOAP
 
-from .base import LAYERS, Adapter, estimated_edges, identity, periodic
+from .base import LAYERS, GraphAdapter, estimated_edges, identity, periodic
 
 SUPPORTED = np.arange(1, 97)  # the elements that have a covalent radius
-WEIGHTS = [
-    dict(zip(SUPPORTED.tolist(), weights.tolist(), strict=True))
-    for weights in (SUPPORTED**0.0, np.sqrt(SUPPORTED / 40), covalent_radii[SUPPORTED] / 1.4)
-]
+WEIGHTS = (SUPPORTED**0.0, np.sqrt(SUPPORTED / 40), covalent_radii[SUPPORTED] / 1.4)
 CUTOFF = 5.0
-HYPERPARAMETERS = {
-    "r_cut": CUTOFF,
-    "n_max": 6,
-    "l_max": 4,
-    "sigma": 0.5,
-    "rbf": "gto",
-    "weighting": {"function": "poly", "r0": CUTOFF, "c": 1.0, "m": 1.0},
-}
+HYPERPARAMETERS = {"r_cut": CUTOFF, "n_max": 6, "l_max": 4, "sigma": 0.5, "rbf": "gto"}
+HYPERPARAMETERS["weighting"] = {"function": "poly", "r0": CUTOFF, "c": 1.0, "m": 1.0}
 
 
-class SoapModel(Adapter):
+class SoapModel(GraphAdapter):
     """Power spectra behind the interface of a model: backbone and last layer are the same.
 
     Parameters
@@ -49,16 +38,10 @@ class SoapModel(Adapter):
 
     def __init__(self, name: str) -> None:
         self.name, self.elements = name, SUPPORTED  # and no network
-        self.spectra = [
-            SOAP(
-                species=SUPPORTED.tolist(),
-                periodic=True,
-                dtype="float32",
-                compression={"mode": "mu2", "species_weighting": weights},
-                **HYPERPARAMETERS,
-            )
-            for weights in WEIGHTS
-        ]
+        options = {"species": SUPPORTED.tolist(), "periodic": True, "dtype": "float32"}
+        tables = [dict(zip(SUPPORTED.tolist(), w.tolist(), strict=True)) for w in WEIGHTS]
+        modes = [{"mode": "mu2", "species_weighting": table} for table in tables]
+        self.spectra = [SOAP(**options, compression=mode, **HYPERPARAMETERS) for mode in modes]
 
     def graph(self, atoms: Atoms) -> Atoms:
         """The structure in a cell with vacuum where it is not periodic."""
@@ -68,7 +51,7 @@ class SoapModel(Adapter):
         """Edges, estimated from the density."""
         return estimated_edges(graph, CUTOFF)
 
-    def features(self, graphs: Sequence[Atoms]) -> dict[str, np.ndarray]:
+    def features(self, graphs: list[Atoms]) -> dict[str, np.ndarray]:
         """The three spectra of every atom, side by side."""
         spectra = np.concatenate(
             [np.concatenate([s.create(atoms) for s in self.spectra], axis=1) for atoms in graphs]

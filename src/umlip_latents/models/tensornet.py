@@ -6,8 +6,6 @@ edges, so that beyond the embedding nothing travels from atom to atom. Weights o
 the other.
 """
 
-from __future__ import annotations
-
 import torch
 
 from .matgl import MatglModel, read

@@ -4,16 +4,14 @@ A task steers UMA from its first layer on, through an embedding and the mixture 
 every task of a checkpoint is a model of its own.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
+import torch
 from ase import Atoms
 from fairchem.core import pretrained_mlip
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
 from fairchem.core.models.base import HydraModel
 from fairchem.core.units.mlip_unit import InferenceSettings
 
-from .base import Adapter, estimated_edges, periodic, recorded
+from .base import Adapter, capture_activations, estimated_edges, periodic
 
 # one model for structures of any composition, in single precision, and nothing but the energy
 SETTINGS = InferenceSettings(
@@ -37,7 +35,10 @@ class UmaModel(Adapter):
     def __init__(self, network: HydraModel, task: str, name: str) -> None:
         self.task, self.backbone = task, network.backbone
         about = {"cutoff": self.backbone.cutoff, "task": task}
-        super().__init__(network, name, known_elements(network, task), about)
+        tasks = [t for t in network.tasks.values() if t.property == "energy" and task in t.datasets]
+        # the elements of its data: those to which the task's energy has a reference
+        known = tasks[0].element_references.element_references.flatten().nonzero()
+        super().__init__(network, name, known.ravel().tolist(), about)
         gradients = self.backbone.regress_config
         gradients.forces = gradients.stress = gradients.hessian = False
         heads = network.output_heads.modules()
@@ -61,25 +62,12 @@ class UmaModel(Adapter):
         atoms = Atoms(graph.atomic_numbers.numpy(), cell=graph.cell[0].numpy())
         return estimated_edges(atoms, self.backbone.cutoff)
 
-    def features(self, graphs: Sequence[AtomicData]) -> dict[str, np.ndarray]:
-        """Read both layers off one forward pass."""
-        inputs, outputs = {"last": self.last_map}, {"embedding": self.backbone}
-        with recorded(inputs, outputs) as found:
-            self.network(atomicdata_list_to_batch(list(graphs)))
+    def forward(self, graphs: list[AtomicData]) -> dict[str, torch.Tensor]:
+        """What comes out of the backbone, and what the last map takes."""
+        with capture_activations({"last": self.last_map}, {"embedding": self.backbone}) as found:
+            self.network(atomicdata_list_to_batch(graphs).to(self.device))
         invariant = found["embedding"]["node_embedding"][:, 0]
-        return {"backbone": invariant.numpy(), "last": found["last"].numpy()}
-
-
-def known_elements(network: HydraModel, task: str) -> np.ndarray:
-    """Atomic numbers to which the task's energy has a reference, which it fits to its data."""
-    references = [
-        t.element_references.element_references
-        for t in network.tasks.values()
-        if t.property == "energy" and task in t.datasets and t.element_references is not None
-    ]
-    if references:
-        return references[0].flatten().nonzero().numpy().ravel()
-    return np.arange(1, network.backbone.max_num_elements)
+        return {"backbone": invariant, "last": found["last"]}
 
 
 def load(name: str, entry: dict) -> UmaModel:

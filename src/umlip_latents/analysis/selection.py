@@ -1,0 +1,219 @@
+r"""Which structures to keep: near-duplicates, what to label next, distances of two data sets.
+
+A structure is its first two cumulants, centred and scaled to unit total variance over all
+structures, unchanged when it is turned, shifted, renumbered or repeated as a supercell.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import pdist, squareform
+from skmatter.sample_selection import FPS
+
+from ..features.cumulants import structure_features
+from ..features.table import Features
+from ..measures.preprocess import standardize
+from ..resources import InputError
+from .novelty import check_same_model
+
+CUMULANT_ORDER = 2
+
+
+def near_duplicates(
+    features: Features, other: Features | None = None, *, tolerance: float = 0.01
+) -> pd.DataFrame:
+    """Pairs of structures that a model can hardly tell apart.
+
+    Two structures are near-duplicates if their first two cumulants, scaled to unit total variance
+    over all structures, are no farther apart than the tolerance. Supercells and turned, shifted or
+    renumbered copies are.
+
+    Parameters
+    ----------
+    features
+        Of the structures.
+    other
+        Find pairs of one structure each of `features` and of these, not pairs within `features`.
+    tolerance
+        Largest distance, by default far above the rounding of single precision, some 1e-5; the
+        root mean square over all pairs is 1.4.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``first``, ``second``, the input indices, and ``distance``.
+
+    Raises
+    ------
+    InputError
+        Features of different models, layers or widths, structures that are all alike, or a
+        tolerance that is no distance.
+
+    Examples
+    --------
+    >>> x = np.array([[0.0], [2.0], [0.0]])
+    >>> cells = Features(x, np.ones(3, int), np.ones(3), np.arange(3))
+    >>> near_duplicates(cells)[["first", "second"]].values.tolist()
+    [[0, 2]]
+    """
+    if not 0 <= tolerance < np.inf:
+        raise InputError(f"tolerance {tolerance}: must be a distance, not below 0.")
+    sets = [features] if other is None else [features, other]
+    x = scaled_cumulants(*sets)
+    pairs = cKDTree(x).query_pairs(tolerance, output_type="ndarray")
+    if other is not None:
+        pairs = pairs[np.diff(pairs >= len(features.kept), axis=1)[:, 0]]
+    found = pd.DataFrame(np.concatenate([f.kept for f in sets])[pairs], columns=["first", "second"])
+    return found.assign(distance=np.linalg.norm(np.subtract(*x[pairs.T]), axis=1))
+
+
+def farthest_points(features: Features, n: int) -> pd.DataFrame:
+    """Structures to label: farthest-point sampling on the first two cumulants.
+
+    The first one is the nearest to the mean, each further one the farthest from those chosen so
+    far (`skmatter.sample_selection.FPS`).
+
+    Parameters
+    ----------
+    features
+        Of the structures to choose from.
+    n
+        How many.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per choice, in order: ``structure``, its input index, and ``radius``, the largest
+        distance of any structure from the nearest one chosen so far, in units of the spread.
+
+    Raises
+    ------
+    InputError
+        More are wanted than there are, or they do not vary.
+
+    Examples
+    --------
+    >>> cells = Features(np.array([[1.0], [2.0], [5.0]]), np.ones(3, int), np.ones(3), np.arange(3))
+    >>> farthest_points(cells, 2)["structure"].tolist()
+    [1, 2]
+    """
+    if not 0 < n <= len(features.kept):
+        raise InputError(f"n {n}: must lie between 1 and the {len(features.kept)} structures.")
+    x = scaled_cumulants(features)
+    found = FPS(n_to_select=n, initialize=int(np.square(x).sum(axis=1).argmin())).fit(x)
+    squared = np.append(found.get_select_distance()[1:], found.get_distance().max())
+    chosen = features.kept[found.selected_idx_]
+    return pd.DataFrame({"structure": chosen, "radius": np.sqrt(squared.clip(0))})
+
+
+def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
+    r"""Distance of the Gaussians with the means and covariances of two samples.
+
+    .. math:: d^2 = \|\mu_x - \mu_y\|^2
+              + \mathrm{tr}\bigl(C_x + C_y - 2 (C_x^{1/2} C_y C_x^{1/2})^{1/2}\bigr)
+
+    (Dowson and Landau, J. Multivar. Anal. 12, 450, 1982). It sees means and covariances alone, and
+    is larger the smaller the samples are: hold it against that of random halves.
+
+    Parameters
+    ----------
+    x, y
+        (n_x, d) and (n_y, d).
+
+    Examples
+    --------
+    >>> frechet_distance(np.array([[-1.0], [1.0]]), np.array([[1.0], [7.0]])).__round__(3)
+    4.472
+    """
+    centred = [table - table.mean(axis=0) for table in (x, y)]
+    a, b = (np.linalg.qr(table, mode="r") / np.sqrt(len(table)) for table in centred)
+    # with C = A'A the last trace is the sum of the singular values of A B'
+    squared = np.square(x.mean(axis=0) - y.mean(axis=0)).sum() + np.square(a).sum()
+    squared += np.square(b).sum() - 2 * np.linalg.norm(a @ b.T, "nuc")
+    return float(np.sqrt(max(squared, 0)))
+
+
+def maximum_mean_discrepancy(x: np.ndarray, first: np.ndarray) -> np.ndarray:
+    r"""Squared maximum mean discrepancy between two parts of a sample, unbiased.
+
+    .. math:: \langle k(x, x') \rangle + \langle k(y, y') \rangle - 2 \langle k(x, y) \rangle
+
+    over pairs of different points, with :math:`k = \exp(-r^2 / 2 \sigma^2)` and
+    :math:`\sigma` the median distance of all points (Gretton et al., J. Mach. Learn. Res. 13, 723,
+    2012). 0 on average for two samples of one distribution, hence at times below it.
+
+    Parameters
+    ----------
+    x
+        (n, d).
+    first
+        (n_divisions, n), true for the points of the first part, two at least in either.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_divisions,).
+
+    Examples
+    --------
+    >>> x = np.array([[0.0], [0.1], [9.0], [9.1]])
+    >>> maximum_mean_discrepancy(x, [[True, True, False, False]]).round(1).tolist()
+    [0.8]
+    """
+    r = pdist(x)
+    kernel = squareform(np.exp(-np.square(r / np.median(r)) / 2))  # zero on the diagonal
+    a = np.asarray(first, dtype=float)
+    b, n = 1 - a, a.sum(axis=1)
+    m = len(x) - n
+    xx, xy, yy = (((p @ kernel) * q).sum(axis=1) for p, q in ((a, a), (a, b), (b, b)))
+    return xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m)
+
+
+def set_distances(first: Features, second: Features, *, n_null: int = 200) -> pd.DataFrame:
+    """Distances of two data sets, beside those of random divisions of all their structures.
+
+    Parameters
+    ----------
+    first, second
+        Of one model and one layer; a structure is its first two cumulants.
+    n_null
+        Divisions into parts of the same sizes. Structures are drawn one by one, so that the frames
+        of a trajectory make two sets look too different.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows ``frechet`` and ``mmd``: ``value``, the median ``null`` and the end ``null_high`` of
+        the 95 % interval of the random ones, and ``p``, the share of these that is not smaller.
+
+    Raises
+    ------
+    InputError
+        Features of different models, layers or widths, or fewer than two structures.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(60, 2))
+    >>> about = np.ones(30, int), np.ones(30), np.arange(30)
+    >>> far, alike = Features(x[30:] + 5, *about), Features(x[30:], *about)
+    >>> [bool((set_distances(Features(x[:30], *about), f)["p"] < 0.05).all()) for f in (far, alike)]
+    [True, False]
+    """
+    x = scaled_cumulants(first, second)
+    if min(len(first.kept), len(second.kept)) < 2:
+        raise InputError("The distance of two data sets needs two structures of each.")
+    own, rng = np.arange(len(x)) < len(first.kept), np.random.default_rng(0)
+    divisions = np.array([own, *(rng.permutation(own) for _ in range(n_null))])
+    frechet = [frechet_distance(x[d], x[~d]) for d in divisions]
+    table = np.array([frechet, maximum_mean_discrepancy(x, divisions)])
+    value, null = table[:, 0], table[:, 1:]
+    found = pd.DataFrame({"value": value}, pd.Index(["frechet", "mmd"], name="measure"))
+    found["null"], found["null_high"] = np.quantile(null, [0.5, 0.975], axis=1)
+    return found.assign(p=(1 + (value <= null.T).sum(axis=0)) / (1 + n_null))
+
+
+def scaled_cumulants(*sets: Features) -> np.ndarray:
+    """A row per structure of the sets, one after the other, scaled on all of them."""
+    check_same_model(*sets)
+    x = np.vstack([structure_features(f, CUMULANT_ORDER).features for f in sets])
+    return standardize(x, np.arange(len(x)), sets[0].model)

@@ -1,0 +1,221 @@
+"""Blocks of structures through a model: in this process, by workers, or by another Python."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from functools import lru_cache
+from pathlib import Path
+
+import ase.io
+import cloudpickle
+import joblib
+import numpy as np
+import torch
+from ase import Atoms
+from tqdm import tqdm
+
+from ..models.base import LatentModel, Unsupported, one_thread
+from ..models.catalogue import load_model
+from ..models.environments import RemoteModel, run_in_environment
+from ..resources import InputError, fetch
+from .cache import FeatureCache
+from .table import Features
+
+# Edges in one forward pass. More do not fit the processor's cache: with 40,000 an edge takes MACE
+# twice as long. What is too much for the memory is halved (`forward`).
+BATCH_SIZE = 6_000
+BYTES_PER_EDGE = 100_000  # of a GPU's memory, for a large network
+START = 10  # seconds that workers need before they compute
+DEAL_OUT = {"prefer": "processes", "batch_size": 1, "return_as": "generator_unordered"}
+ONE_AT_A_TIME = threading.Lock()  # a forward pass leaves its layers in hooks of the network
+
+
+def fill(
+    cache: FeatureCache,
+    model: LatentModel,
+    source: str | None,
+    blocks: dict[int, Sequence[Atoms]],
+    workers: int | None,
+    progress: bool,
+) -> None:
+    """Compute and store blocks, by workers if they are asked for or save time.
+
+    Whatever goes wrong with these, such as the death of one, the rest is done in this process,
+    which sees the reason if there is one.
+
+    Parameters
+    ----------
+    cache
+        Where to.
+    model, source
+        The model, and the name or file by which a worker loads it; an object is pickled.
+    blocks
+        Structures by the index of the first one.
+    workers, progress
+        As in `extract_features`.
+    """
+    configured = joblib.effective_n_jobs(None)  # 1 unless there is a `joblib.parallel_config`
+    n_workers = workers or (configured if configured > 1 else joblib.cpu_count())
+    on_processor = str(getattr(model, "device", "cpu")) == "cpu"
+    n_workers = min(n_workers, len(blocks)) if on_processor else 1
+    deal_out = n_workers > 1 and (workers or configured > 1)
+    # the largest first, so that nobody waits long at the end
+    tasks = sorted(blocks.items(), key=lambda block: sum(map(len, block[1])), reverse=True)
+    total = sum(map(len, blocks.values()))
+    with tqdm(desc=model.name, unit="structure", total=total, disable=not progress) as bar:
+        while tasks and not deal_out:
+            began = time.monotonic()
+            bar.update(compute(cache, model, *tasks.pop(0)))
+            deal_out = (time.monotonic() - began) * len(tasks) * (1 - 1 / n_workers) > START
+        if not tasks:
+            return
+        try:
+            portable = source or cloudpickle.dumps(model)
+            work = (  # without calculators, which may not travel
+                joblib.delayed(compute)(cache, portable, start, [atoms.copy() for atoms in part])
+                for start, part in tasks
+            )
+            with closing(joblib.Parallel(n_workers, **DEAL_OUT)(work)) as finished:
+                for n_structures in finished:
+                    bar.update(n_structures)
+        except Exception as error:
+            why = type(error).__name__
+            tqdm.write(f"The workers stop ({why}); this process goes on.", file=sys.stderr)
+        for start, structures in tasks:
+            if start not in cache:
+                bar.update(compute(cache, model, start, structures))
+
+
+def compute(
+    cache: FeatureCache, model: LatentModel | str | bytes, start: int, structures: Sequence[Atoms]
+) -> int:
+    """Compute and store the block that starts there; returns how many structures it has."""
+    with ONE_AT_A_TIME:
+        if isinstance(model, str | bytes):
+            model = worker_model(model, cache.origin["fingerprint"] or str(cache.path))
+        block = compute_block(model, structures, start)
+    cache.write(start, block, model.widths)
+    return len(structures)
+
+
+@lru_cache(1)
+def worker_model(source: str | bytes, key: str) -> LatentModel:
+    """The model in a worker, which keeps it for its next block; the key is the model's."""
+    return pickle.loads(source) if isinstance(source, bytes) else load_model(source, device="cpu")
+
+
+def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 0) -> Features:
+    """All layers of the structures side by side, those left out that the model refuses.
+
+    Parameters
+    ----------
+    model, structures
+        As in `extract_features`.
+    start
+        Index of the first structure in the whole input.
+    """
+    graphs, dropped, rows = {}, {}, {}
+    gc.disable()  # or it would look through the many small parts of graphs again and again
+    try:
+        for index, atoms in enumerate(structures):
+            try:
+                graphs[index] = model.prepare(atoms)
+            except Unsupported as error:
+                dropped[start + index] = str(error)
+    finally:
+        gc.enable()
+    for batch in packed({i: model.size(g) for i, g in graphs.items()}, batch_size(model)):
+        with nullcontext() if model.size(graphs[batch[0]]) > BATCH_SIZE else one_thread():
+            table = forward(model, [graphs[i] for i in batch])
+        n_atoms = [len(structures[i]) for i in batch]
+        if len(table) != sum(n_atoms):
+            words = f"gives {len(table)} rows of features for {sum(n_atoms)} atoms"
+            raise InputError(f"{model.name}: {words}.")
+        for index, x in zip(batch, np.split(table, np.cumsum(n_atoms)[:-1]), strict=True):
+            if np.isfinite(x).all():
+                rows[index] = x
+            else:
+                dropped[start + index] = f"{model.name} gives it features that are not finite"
+    kept = sorted(rows)
+    nothing = np.empty((0, sum(model.widths.values())), np.float32)
+    return Features(
+        np.concatenate([nothing, *(rows[i] for i in kept)]),
+        np.array([len(rows[i]) for i in kept], dtype=np.int64),
+        np.concatenate([np.empty(0, np.int64), *(structures[i].numbers for i in kept)]),
+        start + np.array(kept, dtype=np.int64),
+        dropped,
+    )
+
+
+def forward(model: LatentModel, graphs: Sequence) -> np.ndarray:
+    """(n_atoms, sum of widths) features of a batch, in two halves if the memory is too small."""
+    try:
+        layers = model.features(graphs)
+        with np.errstate(over="ignore"):  # not finite in single precision: the structure is dropped
+            return np.hstack([layers[name] for name in model.widths]).astype(np.float32)
+    except (MemoryError, RuntimeError) as error:  # PyTorch raises the latter
+        full = isinstance(error, MemoryError) or "memory" in str(error).lower()
+        if not full or len(graphs) == 1:
+            raise
+    half = len(graphs) // 2
+    return np.concatenate([forward(model, graphs[:half]), forward(model, graphs[half:])])
+
+
+def batch_size(model: LatentModel) -> int:
+    """Edges in one forward pass: what suits a processor, or what a GPU's free memory holds."""
+    device = torch.device(getattr(model, "device", "cpu"))
+    if device.type != "cuda":
+        return BATCH_SIZE
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return max(BATCH_SIZE, (free - torch.cuda.memory_allocated(device)) // BYTES_PER_EDGE)
+
+
+def packed(sizes: dict[int, int], budget: int) -> list[list[int]]:
+    """Group indices by size, the largest first; only its last one may take a group over budget.
+
+    Examples
+    --------
+    >>> packed({0: 2, 1: 5, 2: 1, 3: 2}, 5)
+    [[1], [0, 3, 2]]
+    """
+    order = sorted(sizes, key=sizes.__getitem__, reverse=True)
+    filled = np.cumsum([sizes[index] for index in order])
+    edges = np.flatnonzero(np.diff((filled - 1) // budget)) + 1
+    return [group.tolist() for group in np.split(np.array(order), edges) if len(group)]
+
+
+def fill_remotely(
+    store: str | Path,
+    models: Sequence[RemoteModel],
+    structures: Sequence[Atoms],
+    workers: int | None,
+    progress: bool,
+) -> None:
+    """Have the Pythons of environments, one for all of its models, store their features.
+
+    Raises
+    ------
+    InputError
+        With the sentence with which one stopped, or why a file is not to be had.
+    """
+    layout = {"bar_format": "{desc} {elapsed}{postfix}", "disable": not progress}
+    for name in sorted({model.environment for model in models}):
+        several = [model for model in models if model.environment == name]
+        for file in (file for model in several for file in model.files):
+            fetch(*file)  # before an environment is made in vain
+        with tempfile.TemporaryDirectory() as folder, tqdm(desc=f"in {name}", **layout) as bar:
+            file = Path(folder) / "structures.traj"  # binary: not a bit of a position is lost
+            bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in structures]
+            ase.io.write(file, bare)
+            command = ["extract", f"--structures={file}", f"--store={store}"]
+            command += [f"--device={several[0].device}"]
+            command += [f"--workers={workers}"] if workers else []
+            command += [f"--model={model.name}" for model in several]
+            run_in_environment(name, command, lambda line, bar=bar: bar.set_postfix_str(line[:60]))

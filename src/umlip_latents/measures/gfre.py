@@ -1,0 +1,170 @@
+r"""The maps of the GFRE: a source for all targets.
+
+A linear map and its error depend on the training atoms only through what their features look like
+from the axes of the source. The rows of each fold are therefore turned so that these axes come
+first, and the regularisation is chosen on the few rows left.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.kernel_approximation import Nystroem
+from torch.nn.functional import pad
+
+from .neighbours import median_distance
+from .parallel import run_tasks
+from .preprocess import standardize
+from .regression import Regularization, choose_inverses
+
+DIGITS = 1e-3  # a difference of squares below this share has lost three digits
+LANDMARKS = 300  # training atoms that span the features of a kernel
+
+Tables = Mapping[str, np.ndarray]  # features by name
+Pair = tuple[str, str]  # source and target
+Pairwise = dict[Pair, np.ndarray]
+
+
+def global_residuals(
+    sizes: Sequence[int],
+    source: np.ndarray,
+    *targets: np.ndarray,
+    regularization: Regularization,
+    n_samples: Sequence[int] | None = None,
+    device: str | torch.device = "cpu",
+    distortion: bool = False,
+) -> np.ndarray:
+    """What linear maps from one source miss of each target, for every test row.
+
+    Parameters
+    ----------
+    sizes
+        Rows of the tables in the first fold, in the second, and in the test, in this order.
+    source, targets
+        (n_rows, width) standardised features, or the factors that stand in for them.
+    regularization
+        Chosen for each target by the two folds.
+    n_samples
+        Atoms of the two folds, where factors stand in for them.
+    device
+        Where the linear algebra runs.
+    distortion
+        Instead: what the best rotation of the source misses of its image under the map.
+
+    Returns
+    -------
+    numpy.ndarray
+        (1, n_targets, n_test) norms.
+
+    Examples
+    --------
+    >>> x, how = np.random.default_rng(0).normal(size=(30, 2)), Regularization("cutoff", (1e-9,))
+    >>> bool(global_residuals((10, 10, 10), x, 3 * x, regularization=how).max() < 1e-9)
+    True
+    """
+    x, *ys = (torch.as_tensor(t, device=device).split([*sizes]) for t in (source, *targets))
+    axes, own = zip(*map(torch.linalg.qr, x[:2]), strict=True)
+    own = torch.cat([pad(r, (0, 0, 0, 1)) for r in own])  # nothing is left of the source
+    turned = [torch.cat([project_onto(*each) for each in zip(axes, y, strict=False)]) for y in ys]
+    rows, widths = [1 + q.shape[1] for q in axes], [y.shape[1] for y in turned]
+    u, inverses, vh = choose_inverses(
+        own, torch.cat(turned, dim=1), rows, widths, regularization, n_samples or sizes[:2]
+    )
+    norms = []
+    for f, columns, y in zip(inverses, turned, ys, strict=True):
+        weights = vh.mT @ (f[:, None] * (u.mT @ columns))
+        missed = x[2] @ subtract_rotation(weights, own) if distortion else y[2] - x[2] @ weights
+        norms.append(missed.norm(dim=1))
+    return torch.stack(norms)[None].cpu().numpy()
+
+
+def project_onto(axes: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """(n_axes + 1, width) columns turned so that the axes come first, and what is left of each.
+
+    What is left is the difference from their squared lengths, or where that would lose digits, the
+    length of what the axes miss.
+    """
+    first, squares = axes.mT @ columns, columns.square().sum(dim=0)
+    left = squares - first.square().sum(dim=0)
+    near = left < DIGITS * squares
+    left[near] = (columns[:, near] - axes @ first[:, near]).square().sum(dim=0)
+    return torch.cat([first, left.sqrt()[None]])
+
+
+def subtract_rotation(weights: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A map less the rotation that is nearest to it on some features, both padded with zeros."""
+    missing = x.shape[1] - weights.shape[1]
+    square = pad(weights, (0, max(missing, 0), 0, max(-missing, 0)))
+    wide = pad(x, (0, max(-missing, 0)))
+    u, _, vh = torch.linalg.svd(wide.mT @ wide @ square)
+    return (square - u @ vh)[: x.shape[1]]
+
+
+def kernel_features(features: np.ndarray, train: np.ndarray) -> np.ndarray:
+    r"""Features in which a linear map is kernel ridge regression on the given ones.
+
+    The kernel has a straight and a bent part, :math:`x \cdot x' + \exp(-|x - x'|^2 / 2\sigma^2)`,
+    for features of unit total variance and with the median of the distances between training atoms
+    as :math:`\sigma`. The bent part is in the Nyström approximation.
+
+    Parameters
+    ----------
+    features
+        (n_atoms, width).
+    train
+        Indices of the training atoms, of which up to `LANDMARKS` span the bent part. With no more
+        training atoms than that, the regression is exact.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_atoms, width + LANDMARKS), or fewer columns for fewer training atoms.
+
+    Examples
+    --------
+    >>> kernel_features(np.random.default_rng(0).normal(size=(40, 2)), np.arange(30)).shape
+    (40, 32)
+    """
+    x = standardize(features, train, "source")
+    gamma = 1 / (2 * median_distance(x[train]) ** 2)
+    count = min(LANDMARKS, len(train))
+    bent = Nystroem(gamma=gamma, n_components=count, random_state=0).fit(x[train])
+    return np.hstack([x, bent.transform(x)])
+
+
+def global_tasks(
+    sources: Tables, targets: Tables, pairs: Iterable[Pair], sizes: Sequence[int]
+) -> Iterator[tuple[list[Pair], tuple]]:
+    """Pairs, in the order of their sources, and the arguments of `global_residuals`."""
+    for source, some in groupby(pairs, itemgetter(0)):
+        some = list(some)
+        yield some, (sizes, sources[source], *(targets[target] for _, target in some))
+
+
+def fit_pairs(
+    function: Callable, tasks: Iterable[tuple], n_jobs: int, progress: str = ""
+) -> list[Pairwise]:
+    """Run tasks, each of some pairs and arguments; of each kind of result the norms by pair.
+
+    The function gives (n_kinds, n_pairs, n) of every task; tasks of the same pairs follow on.
+    """
+    pairs, arguments = zip(*tasks, strict=True)
+    results = run_tasks(function, arguments, n_jobs, progress)
+    kinds = [defaultdict(list) for _ in results[0]]
+    for some, arrays in zip(pairs, results, strict=True):
+        for kind, rows in zip(kinds, arrays, strict=True):
+            for pair, row in zip(some, rows, strict=True):
+                kind[pair].append(row)
+    return [{pair: np.concatenate(rows) for pair, rows in kind.items()} for kind in kinds]
+
+
+def error_matrix(errors: Pairwise, names: Sequence[str], n_test: int) -> pd.DataFrame:
+    """Root mean squares over the test atoms, NaN for other pairs: row = source, column = target."""
+    matrix = pd.DataFrame(np.nan, pd.Index(names, name="source"), names)
+    for pair, norms in errors.items():
+        matrix.loc[pair] = np.linalg.norm(norms) / n_test**0.5
+    return matrix

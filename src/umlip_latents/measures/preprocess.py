@@ -1,0 +1,135 @@
+"""What features go through before they are compared: checks, a common scale, element means."""
+
+import numpy as np
+
+from ..resources import InputError
+
+MIN_ATOMS_PER_ELEMENT = 10  # training atoms of an element, to know its mean by
+
+
+def check_table(features: np.ndarray, name: str) -> np.ndarray:
+    """The features in float64, or `InputError` if they are no table of finite numbers."""
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2:
+        raise InputError(f"{name}: features must be a table (n_atoms, width).")
+    if not np.isfinite(x).all():
+        raise InputError(f"{name}: features hold a value that is not a finite number.")
+    return x
+
+
+def is_constant(scale: float, largest_mean: float) -> bool:
+    """Whether the spread of features is nothing but the rounding of their mean."""
+    return scale <= 1e-12 * (1 + largest_mean)
+
+
+def varies(features: np.ndarray) -> bool:
+    """Whether features vary over the atoms, by more than rounding.
+
+    Examples
+    --------
+    >>> varies(np.array([[1.0], [2.0]])), varies(np.ones((2, 1)))
+    (True, False)
+    """
+    x = np.asarray(features, dtype=np.float64)
+    return not is_constant(np.sqrt(x.var(axis=0).sum()), np.abs(x.mean(axis=0)).max())
+
+
+def standardize(
+    features: np.ndarray,
+    train: np.ndarray | slice,
+    name: str = "features",
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    r"""Centre features and scale them to unit total variance on the training atoms.
+
+    .. math:: \tilde x_i = (x_i - \mu) \Big/ \sqrt{\textstyle\sum_j \mathrm{var}(x_{\cdot j})}
+
+    Parameters
+    ----------
+    features
+        (n_atoms, width).
+    train
+        Indices of the training atoms, which set mean and variance, or a slice.
+    name
+        Of the features, for errors.
+    weights
+        (n_rows,) where the rows are not atoms but those of a factor that stands in for them: its
+        column that stands in for a column of ones.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_atoms, width), float64.
+
+    Raises
+    ------
+    InputError
+        The features are no table of finite numbers, or do not vary over the training atoms.
+
+    Examples
+    --------
+    >>> standardize(np.array([[1.0], [3.0], [7.0]]), np.array([0, 1])).tolist()
+    [[-1.0], [1.0], [5.0]]
+    """
+    x = check_table(features, name)
+    ones = np.ones(len(x)) if weights is None else weights
+    count = ones[train] @ ones[train]
+    mean = ones[train] @ x[train] / count
+    x = x - (mean if weights is None else np.outer(ones, mean))
+    rest = ones[train] @ x[train] / count  # what rounding left of a mean far above the spread
+    x -= rest if weights is None else np.outer(ones, rest)
+    scale = np.linalg.norm(x[train]) / count**0.5
+    if is_constant(scale, np.abs(mean).max()):
+        raise InputError(f"{name}: features do not vary over the training atoms.")
+    x /= scale
+    return x
+
+
+def subtract_element_means(
+    features: np.ndarray, numbers: np.ndarray, train: np.ndarray
+) -> np.ndarray:
+    """Take the mean over the training atoms of the same element off every atom.
+
+    What is left is how atoms of one element differ, the part that an element baseline cannot see.
+    Atoms of an element without training atoms have no such mean and become zero: leave them out of
+    the test with `with_known_element`.
+
+    Parameters
+    ----------
+    features
+        (n_atoms, width).
+    numbers
+        (n_atoms,) atomic numbers.
+    train
+        Indices of the training atoms.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_atoms, width), float64.
+
+    Examples
+    --------
+    >>> x, numbers = np.array([[1.0], [3.0], [5.0]]), np.array([8, 8, 8])
+    >>> subtract_element_means(x, numbers, np.array([0, 1])).tolist()
+    [[-1.0], [1.0], [3.0]]
+    """
+    x = np.asarray(features, dtype=np.float64)
+    result = np.zeros_like(x)
+    trained, elements = x[train], numbers[train]
+    for z in np.unique(elements):
+        result[numbers == z] = x[numbers == z] - trained[elements == z].mean(axis=0)
+    return result
+
+
+def with_known_element(numbers: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """The test atoms whose element has at least `MIN_ATOMS_PER_ELEMENT` training atoms.
+
+    Examples
+    --------
+    >>> numbers = np.array([8] * 12 + [14] * 2)
+    >>> with_known_element(numbers, np.arange(11), np.array([11, 12, 13])).tolist()
+    [11]
+    """
+    counts = np.bincount(numbers[train], minlength=numbers.max() + 1)
+    return test[counts[numbers[test]] >= MIN_ATOMS_PER_ELEMENT]

@@ -1,0 +1,251 @@
+r"""Global and local feature reconstruction errors (GFRE, LFRE) between models.
+
+Both ask how well a linear map rebuilds the features of a target model from those of a source
+(Goscinski et al., Mach. Learn.: Sci. Technol. 2, 025028, 2021): features centred and scaled to
+unit total variance on the training atoms, a regularised least-squares map whose strength two-fold
+cross-validation chooses, the residual norm over the test atoms. With folds by atom they equal
+`skmatter.metrics`; where whole structures are held out, the folds are drawn by structure too, or
+siblings in both folds hide that nothing is regularised. The work is shared between all pairs:
+
+* **GFRE**: a source is factorised once for all targets (`gfre`, also for features that are not in
+  memory together, `streaming`).
+* **LFRE**: so are the neighbours of each test atom (`lfre`).
+* **GFRD**, the global feature reconstruction distortion of the same paper: what the best rotation
+  of the source's features misses of the image of the linear map. 0: source and target, as far as it
+  finds them, have the same shape; it sees stretching, the GFRE sees what is not there at all.
+* **Kernel error**: the GFRE from `kernel_features` of the source, which is kernel ridge regression.
+  Where it lies far below the GFRE, the target is there, but bent.
+"""
+
+from collections.abc import Container
+from functools import partial
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..resources import InputError, torch_device, unknown_name
+from .gfre import (
+    Pair,
+    Pairwise,
+    Tables,
+    error_matrix,
+    fit_pairs,
+    global_residuals,
+    global_tasks,
+    kernel_features,
+)
+from .lfre import local_residuals, local_tasks
+from .metrics import METRICS
+from .parallel import count_jobs, run_tasks
+from .preprocess import standardize
+from .regression import Regularization, default_regularization, two_folds
+
+
+class PointwiseErrors(NamedTuple):
+    """(n_test,) residual norms for every ordered pair (source, target) of models.
+
+    Attributes
+    ----------
+    errors
+        Of the regression.
+    neighbours
+        LFRE: those of the mean of the same neighbours, which no map should be worse than.
+    """
+
+    errors: Pairwise
+    neighbours: Pairwise | None = None
+
+
+def pointwise_errors(
+    features: Tables,
+    train: np.ndarray,
+    test: np.ndarray,
+    metric: str = "gfre",
+    *,
+    groups: np.ndarray | None = None,
+    pairs: Container[Pair] | None = None,
+    regularization: Regularization | None = None,
+    n_local_points: int | None = None,
+    device: str | torch.device = "auto",
+    n_jobs: int | None = None,
+    progress: bool = False,
+) -> PointwiseErrors:
+    """Error of every test atom for all ordered pairs, or some `pairs`, by one metric.
+
+    The other parameters, and the errors, are those of `reconstruction_matrix`.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(40, 2))
+    >>> parts = np.arange(30), np.arange(30, 40)
+    >>> found = pointwise_errors({"a": x, "b": 3 * x}, *parts, "gfre").errors
+    >>> found["a", "b"].shape, bool(found["a", "b"].max() < 1e-9)
+    ((10,), True)
+    """
+    train, test = np.asarray(train), np.asarray(test)
+    if metric not in METRICS:
+        raise unknown_name(metric, "metric", METRICS)
+    if len(counts := {len(x) for x in features.values()}) > 1:
+        raise InputError(f"Features of different numbers of atoms cannot be compared: {counts}.")
+    if len(train) < 4 or len(test) < 1:
+        raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
+    device = torch_device(device)
+    n_jobs, known = count_jobs(n_jobs, device), slice(len(train))
+    how = {"regularization": regularization or default_regularization(groups), "device": device}
+    groups = None if groups is None else np.asarray(groups)[train]
+    parts = [train] if metric == "lfre" else [train[h] for h in two_folds(len(train), groups)]
+    rows, sizes = np.concatenate([*parts, test]), [*map(len, parts), len(test)]
+    tables = {n: standardize(np.asarray(x)[rows], known, n) for n, x in features.items()}
+    wanted = [p for p in product(features, features) if pairs is None or p in pairs]
+    if metric == "lfre":
+        tasks = local_tasks(tables, wanted, len(train), n_local_points)
+        function = partial(local_residuals, **how, groups=groups)
+    else:
+        sources = tables
+        if metric == "kernel":
+            tasks = [(x, np.sort(train)) for x in features.values()]
+            bent = zip(features, run_tasks(kernel_features, tasks, n_jobs), strict=True)
+            sources = {name: standardize(x[rows], known, name) for name, x in bent}
+        tasks = global_tasks(sources, tables, wanted, sizes)
+        function = partial(global_residuals, **how, distortion=metric == "gfrd")
+    return PointwiseErrors(*fit_pairs(function, tasks, n_jobs, metric.upper() * progress))
+
+
+def reconstruction_matrix(
+    features: Tables, train: np.ndarray, test: np.ndarray, metric: str = "gfre", **options: Any
+) -> pd.DataFrame:
+    """Reconstruction errors of all ordered pairs: row = source, column = target.
+
+    Parameters
+    ----------
+    features
+        Name to (n_atoms, width), the same atoms in every table.
+    train, test
+        Atom indices, as from `split_atoms`.
+    metric
+        One of `METRICS`: ``"gfre"``, ``"lfre"``, ``"gfrd"``, ``"kernel"``.
+    **options
+        The parameters below.
+
+    Returns
+    -------
+    pandas.DataFrame
+        0: the source holds everything the target holds; 1: nothing (a test error may exceed 1).
+
+    Other Parameters
+    ----------------
+    groups
+        (n_atoms,) labels, such as the structure of each atom: the folds that choose the
+        regularisation keep them together, as a test by structure asks for. A neighbourhood of a
+        single group has nothing to choose by and predicts its mean. Without labels the folds are
+        drawn by atom, as in `skmatter.metrics`.
+    pairs
+        Ordered pairs (source, target) to work out; the others are NaN. By default all.
+    regularization
+        Of the maps; by default `CUTOFF`, that of `skmatter.metrics`, for folds by atom, and
+        `TIKHONOV` for folds by group.
+    n_local_points
+        LFRE: neighbours of a local map; by default as many as the smaller of the two widths, or
+        all training atoms where they are fewer.
+    device
+        Where the linear algebra runs, as PyTorch names it; ``"auto"``, the default, is a GPU if
+        there is one.
+    n_jobs
+        Tasks at a time: sources, for the LFRE also parts of the test atoms. By default all cores,
+        or what `joblib.parallel_config` says.
+    progress
+        Show a progress bar.
+
+    Raises
+    ------
+    InputError
+        An unknown metric, tables of different lengths, features that are not finite or do not
+        vary, too few atoms, neighbours or groups, a device that is not there.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(300, 2))
+    >>> tables = {"both": x, "one": x[:, :1]}
+    >>> matrix = reconstruction_matrix(tables, np.arange(200), np.arange(200, 300))
+    >>> matrix.round(1).loc["both"].tolist()
+    [0.0, 0.0]
+    """
+    errors = pointwise_errors(features, train, test, metric, **options).errors
+    return error_matrix(errors, list(features), len(test))
+
+
+def global_reconstruction_error(
+    source: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray, **options: Any
+) -> float:
+    r"""GFRE(source to target), :math:`\sqrt{\sum_i \|y_i - x_i W\|^2 / n_\mathrm{test}}`.
+
+    Parameters
+    ----------
+    source, target
+        (n_atoms, width), widths may differ.
+    train, test
+        Atom indices: W is fitted on the first and judged on the second.
+    **options
+        ``groups``, ``regularization`` and ``device`` of `reconstruction_matrix`.
+
+    Returns
+    -------
+    float
+        Without options equal to `skmatter.metrics.global_reconstruction_error`.
+
+    Raises
+    ------
+    InputError
+        As `reconstruction_matrix`.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(300, 2))
+    >>> error = global_reconstruction_error(x, 3 * x - 1, np.arange(200), np.arange(200, 300))
+    >>> error < 1e-12
+    True
+    """
+    pair = {"source": source, "target": target}
+    matrix = reconstruction_matrix(pair, train, test, "gfre", pairs=[(*pair,)], **options)
+    return float(matrix.loc["source", "target"])
+
+
+def local_reconstruction_error(
+    source: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray, **options: Any
+) -> float:
+    """LFRE(source to target): as the GFRE, one map per test atom on its nearest training atoms.
+
+    Parameters
+    ----------
+    source, target
+        (n_atoms, width), widths may differ.
+    train, test
+        Atom indices.
+    **options
+        ``groups``, ``regularization``, ``n_local_points``, ``device`` and ``n_jobs`` of
+        `reconstruction_matrix`.
+
+    Returns
+    -------
+    float
+        Without options equal to `skmatter.metrics.local_reconstruction_error`.
+
+    Raises
+    ------
+    InputError
+        As `reconstruction_matrix`.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(300, 2))
+    >>> split = np.arange(200), np.arange(200, 300)
+    >>> bent = local_reconstruction_error(x, x**2, *split, n_local_points=20)
+    >>> bent < global_reconstruction_error(x, x**2, *split)
+    True
+    """
+    pair = {"source": source, "target": target}
+    matrix = reconstruction_matrix(pair, train, test, "lfre", pairs=[(*pair,)], **options)
+    return float(matrix.loc["source", "target"])

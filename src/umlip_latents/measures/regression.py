@@ -1,0 +1,190 @@
+"""The linear map behind both reconstruction errors, from one source to many targets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.model_selection import KFold
+from torch import Tensor
+
+from ..resources import InputError
+
+FOLD_SEED = 0x5F3759DF  # of skmatter.metrics
+
+
+@dataclass(frozen=True)
+class Regularization:
+    r"""How a map is kept from following directions that the source hardly has.
+
+    Attributes
+    ----------
+    kind
+        ``"cutoff"`` replaces the reciprocal :math:`1/s` of a singular value by zero where
+        :math:`s \le \alpha`, ``"tikhonov"`` by :math:`s/(s^2 + \alpha^2)` everywhere.
+    strengths
+        The :math:`\alpha` to choose from, relative to the largest singular value; infinity is no
+        map at all, which predicts the mean.
+
+    Notes
+    -----
+    `CUTOFF` is that of `skmatter.metrics`; the loss that chooses is scikit-learn's root mean
+    squared error, averaged over the columns of a target. `TIKHONOV` was chosen by held-out error
+    on real checkpoints (chapter "What the number depends on"). Its loss is the squared residual
+    over all columns, the very quantity that a reconstruction error reports, and it ends where
+    features in single precision do, at 1e-6.
+    """
+
+    kind: str
+    strengths: tuple[float, ...]
+
+    def inverse(self, s: Tensor, strength: Tensor) -> Tensor:
+        """Regularized reciprocal of singular values."""
+        if self.kind == "cutoff":
+            return torch.where(s > strength, 1 / s, 0.0)
+        return torch.where(s > 0, s / (s**2 + strength**2), 0.0)
+
+
+CUTOFF = Regularization("cutoff", tuple(np.geomspace(1e-9, 0.9, 20)))
+TIKHONOV = Regularization("tikhonov", (*np.geomspace(1e-6, 1, 19), np.inf))
+
+
+def default_regularization(groups: np.ndarray | None) -> Regularization:
+    """scikit-matter's for folds by atom, the one measured to be best for folds by group."""
+    return CUTOFF if groups is None else TIKHONOV
+
+
+def two_folds(
+    n: int, groups: np.ndarray | None = None, *, shuffle: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """The two halves of n samples, drawn one by one or group by group.
+
+    Parameters
+    ----------
+    n
+        Number of samples.
+    groups
+        (n,) labels: samples of one label, such as the atoms of one structure, stay together. The
+        groups go, largest first, to the half that has fewer samples so far. Without labels the
+        halves are those of `skmatter.metrics`.
+    shuffle
+        Draw the order of equally large groups; otherwise the smaller label goes first.
+
+    Raises
+    ------
+    InputError
+        There are fewer than two groups.
+
+    Examples
+    --------
+    >>> [fold.tolist() for fold in two_folds(5, np.array([7, 7, 7, 4, 4]))]
+    [[0, 1, 2], [3, 4]]
+    """
+    if groups is None:
+        return next(KFold(2, shuffle=True, random_state=FOLD_SEED).split(np.zeros(n)))
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        raise InputError("Folds by group need training atoms of at least two groups.")
+    order = np.arange(len(sizes))
+    if shuffle:
+        order = np.random.default_rng(FOLD_SEED).permutation(order)
+    loads, side = [0, 0], np.empty(len(sizes), dtype=int)
+    for i in order[np.argsort(-sizes[order], kind="stable")]:
+        side[i] = loads[1] < loads[0]
+        loads[side[i]] += sizes[i]
+    return np.flatnonzero(side[group] == 0), np.flatnonzero(side[group] == 1)
+
+
+def choose_inverses(
+    source: Tensor,
+    targets: Tensor,
+    sizes: Sequence[int],
+    widths: Sequence[int],
+    regularization: Regularization,
+    n_samples: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Pseudo-inverses of a source, regularised for each target by two-fold cross-validation.
+
+    With the singular values :math:`s_j` and vectors :math:`u_j, v_j` of one fold, a map predicts
+    the other fold as :math:`\sum_j f_j a_j b_j^T`, :math:`a_j = X' v_j`, :math:`b_j = Y^T u_j`,
+    with :math:`f_j` the regularized :math:`1/s_j`: one factorisation serves all strengths.
+
+    Parameters
+    ----------
+    source
+        (n_rows, width), first the rows of one fold, then those of the other.
+    targets
+        (n_rows, n_columns), those of all targets side by side.
+    sizes
+        Rows of each fold.
+    widths
+        Columns of each target.
+    regularization
+        The strengths to choose from.
+    n_samples
+        Of each fold: more than its rows if these are factors.
+
+    Returns
+    -------
+    u, f, vh : torch.Tensor
+        The map to the i-th target y is ``vh.mT @ (f[i, :, None] * (u.mT @ y))``.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    >>> u, f, vh = choose_inverses(x, 2 * x, [2, 2], [2], CUTOFF, [2, 2])
+    >>> (vh.mT @ (f[0, :, None] * (u.mT @ (2 * x)))).round(decimals=6).abs().tolist()
+    [[2.0, 0.0], [0.0, 2.0]]
+    """
+    tiny = max(sum(n_samples), source.shape[1]) * torch.finfo(source.dtype).eps
+    xs, ys = source.split([*sizes]), targets.split([*sizes])
+    svds = [svd(x) for x in xs]
+    largest = torch.maximum(*(s[0] for _, s, _ in svds)).clamp(min=tiny)
+    strengths = largest * torch.as_tensor(regularization.strengths).to(largest)
+    compute_losses = cutoff_losses if regularization.kind == "cutoff" else ridge_losses
+    losses = 0
+    for (u, s, vh), own, other in zip(svds, (0, 1), (1, 0), strict=True):
+        f = regularization.inverse(torch.where(s > tiny, s, 0.0), strengths[:, None])
+        a, b = xs[other] @ vh.mT, u.mT @ ys[own]
+        losses += compute_losses(f, a, b, ys[other], widths, n_samples[other])
+    u, s, vh = svd(source)
+    # the first of equal losses, as scikit-matter takes it
+    return u, regularization.inverse(s, strengths[losses.argmin(dim=1)][:, None]), vh
+
+
+def cutoff_losses(f: Tensor, a: Tensor, b: Tensor, y: Tensor, widths: list[int], n: int) -> Tensor:
+    r"""(n_targets, n_strengths) root mean square over n rows, averaged over a target's columns.
+
+    That of `skmatter.linear_model.Ridge2FoldCV`. A cutoff keeps the first r terms, and with
+    :math:`\hat a_j = a_j / s_j` the squared residual of each column changes with the r-th by
+    :math:`-2 b_r (\hat a_r^T y - \sum_{j<r} \hat a_r^T \hat a_j b_j) + \hat a_r^T \hat a_r b_r^2`:
+    the loss at every cutoff follows from one cumulative sum.
+    """
+    a = a * f.amax(dim=0)
+    gram = a.mT @ a
+    lower = 2 * gram.tril() - gram.diagonal().diag()  # twice what is below, once the diagonal
+    steps = b * (lower @ b - 2 * a.mT @ y)
+    squares = torch.cat([y.square().sum(dim=0, keepdim=True), steps]).cumsum(dim=0)
+    rms = (squares[(f > 0).sum(dim=1)].clamp(min=0) / n).sqrt()
+    return torch.stack([part.mean(dim=1) for part in rms.split(widths, dim=1)])
+
+
+def ridge_losses(f: Tensor, a: Tensor, b: Tensor, y: Tensor, widths: list[int], n: int) -> Tensor:
+    r"""(n_targets, n_strengths) squared residuals over all rows and columns of a target.
+
+    A quadratic form in f: :math:`\|Y\|^2 - 2 \sum_j f_j\, a_j^T Y b_j
+    + \sum_{jl} f_j f_l\, (a_j^T a_l)(b_j^T b_l)`.
+    """
+    gram, linear, losses = a.mT @ a, b * (a.mT @ y), []
+    for own, product, goal in zip(*(x.split(widths, dim=1) for x in (b, linear, y)), strict=True):
+        quadratic = ((f @ (gram * (own @ own.mT))) * f).sum(dim=1)
+        losses.append(quadratic - 2 * f @ product.sum(dim=1) + goal.square().sum())
+    return torch.stack(losses)
+
+
+def svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Thin singular value decomposition; wide matrices are transposed, which is twice as fast."""
+    if x.shape[-2] < x.shape[-1]:
+        v, s, uh = torch.linalg.svd(x.mT, full_matrices=False)
+        return uh.mT, s, v.mT
+    return torch.linalg.svd(x, full_matrices=False)

@@ -1,0 +1,106 @@
+"""How test atoms are held out: by a way, with what belongs together, or by a splitter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase.symbols import symbols2numbers
+
+from ..features.table import Features
+from ..resources import InputError
+from ..structures.splits import SPLIT_KINDS, chemical_systems, split_atoms
+from .preprocess import with_known_element
+
+Atoms = tuple[np.ndarray, np.ndarray]  # indices of the training and test atoms
+
+
+@dataclass(frozen=True)
+class Split:
+    """How test atoms are held out, as often as `compare` has splits.
+
+    Attributes
+    ----------
+    by
+        What is held out: whole structures (``"structure"``), all structures of a set of elements
+        (``"system"``), or single atoms (``"atom"``), whose siblings then leak into the training.
+    groups
+        A label for every input structure: those of one label, such as a trajectory, are held out
+        together.
+    n_test
+        Test atoms of a split; by default a quarter of all, at most 1000.
+    train_share
+        Of the groups that are not held out, the share that is trained on: for learning curves. A
+        smaller share is part of a larger one.
+    elements
+        Symbols: test on atoms of these elements only.
+    seed
+        Of the first split; the second has the next one.
+
+    Raises
+    ------
+    InputError
+        An unknown way to split, or a number out of range.
+    """
+
+    by: str = "structure"
+    groups: Sequence | None = None
+    n_test: int | None = None
+    train_share: float = 1.0
+    elements: Sequence[str] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.by not in SPLIT_KINDS:
+            raise InputError(f"split by {self.by}: {', '.join(SPLIT_KINDS)} are known.")
+        if not 0 < self.train_share <= 1:
+            raise InputError(f"train_share {self.train_share}: must lie between 0 and 1.")
+
+
+def draw_splits(
+    features: Features, split: Split | Any, n_splits: int, within_element: bool
+) -> tuple[np.ndarray, list[Atoms]]:
+    """(n_atoms,) what each atom is held out with, and training and test atoms of each split."""
+    numbers = features.numbers
+    if isinstance(split, Split):
+        labels = group_labels(features, split)
+        seeds = range(split.seed, split.seed + n_splits)
+        splits = [draw_atoms(features, labels, split, seed) for seed in seeds]
+    else:
+        labels = np.repeat(np.arange(len(features.kept)), features.n_atoms)
+        try:
+            parts = list(split.split(features.kept, groups=features.kept))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InputError(f"split {split}: {error}.") from None
+        splits = [tuple(np.flatnonzero(np.isin(labels, p)) for p in pair) for pair in parts]
+    if within_element:
+        splits = [(train, with_known_element(numbers, train, test)) for train, test in splits]
+    if isinstance(split, Split) and split.elements is not None:
+        chosen = np.isin(numbers, symbols2numbers(list(split.elements)))
+        splits = [(train, test[chosen[test]]) for train, test in splits]
+    if min(len(test) for _, test in splits) == 0:
+        raise InputError("A split leaves no test atom of an element with enough training atoms.")
+    return labels, splits
+
+
+def group_labels(one: Features, split: Split) -> np.ndarray:
+    """(n_atoms,) what each atom is held out with: a structure, a system, or a label of `groups`."""
+    labels = one.kept
+    if split.groups is not None:
+        if len(split.groups) <= one.kept.max():
+            raise InputError(f"{len(split.groups)} groups do not label all input structures.")
+        labels = np.asarray(split.groups)[one.kept]
+    elif split.by == "system":
+        labels = chemical_systems(one.numbers, one.n_atoms)
+    return np.repeat(np.unique(labels, return_inverse=True)[1], one.n_atoms)
+
+
+def draw_atoms(one: Features, labels: np.ndarray, split: Split, seed: int) -> Atoms:
+    """Training and test atoms; of the groups that are not held out, a share is trained on."""
+    n_test = max(1, min(1000, len(labels) // 4)) if split.n_test is None else split.n_test
+    groups = labels[np.cumsum(one.n_atoms) - one.n_atoms]
+    by = "atom" if split.by == "atom" else "structure"
+    train, test = split_atoms(one.n_atoms, n_test, by=by, groups=groups, seed=seed)
+    left = np.random.default_rng(seed).permutation(np.unique(labels[train]))
+    share = left[: max(2, round(split.train_share * len(left)))]
+    return train[np.isin(labels[train], share)], test

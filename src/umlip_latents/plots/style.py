@@ -1,0 +1,116 @@
+"""One look for all figures, and how they are labelled and written."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from ..resources import InputError, atomic_write
+
+# Okabe and Ito's colour-blind safe palette without its black and yellow, which vanish on dark or
+# light pages
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999", "#882255")
+GUIDE_LINE = {"color": "0.5", "linestyle": "--", "linewidth": 1}  # to compare with
+
+
+def use_style() -> None:
+    """One look for all figures: an opaque light ground, so that they read in a dark theme too.
+
+    Examples
+    --------
+    >>> use_style()
+    >>> plt.rcParams["savefig.facecolor"]
+    'white'
+    """
+    rc = {"figure.dpi": 110, "savefig.facecolor": "white", "figure.constrained_layout.use": True}
+    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, rc=rc)
+
+
+def finish(figure: Figure) -> Figure:
+    """Take a figure off pyplot's list, or a notebook would show it a second time.
+
+    Examples
+    --------
+    >>> figure = finish(plt.figure())
+    >>> plt.fignum_exists(figure.number)
+    False
+    """
+    plt.close(figure)
+    return figure
+
+
+def label_axes(axis: Axes, **labels: str) -> Figure:
+    """Label the axes, move their legend above them, and return the figure.
+
+    Parameters
+    ----------
+    axis
+        Of the figure.
+    **labels
+        What `matplotlib.axes.Axes.set` takes, such as ``xlabel``.
+
+    Examples
+    --------
+    >>> label_axes(plt.subplots()[1], xlabel="order", ylabel="GFRE").axes[0].get_xlabel()
+    'order'
+    """
+    axis.set(**labels)
+    if legend := axis.get_legend():
+        short = max(len(text.get_text()) for text in legend.get_texts()) < 30
+        look = {"bbox_to_anchor": (0, 1), "ncols": 1 + short, "frameon": False, "title": None}
+        sns.move_legend(axis, "lower left", **look)
+    return finish(axis.figure)
+
+
+def plain_log_ticks(*directions: Axis) -> None:
+    """Logarithmic axes with ticks such as 0.5 and 2, not powers of ten alone.
+
+    Examples
+    --------
+    >>> axis = plt.subplots()[1]
+    >>> _ = axis.set(xscale="log", xlim=(0.4, 3))
+    >>> plain_log_ticks(axis.xaxis)
+    >>> 0.5 in axis.get_xticks()
+    True
+    """
+    for axis in directions:
+        low, high = axis.get_view_interval()
+        steps = (1, 3) if high > 30 * low else (1, 1.5, 2, 3, 5, 7)
+        axis.set_major_locator(LogLocator(subs=steps) if high > 3 * low else MaxNLocator(5))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, its text as text, in the format that the file's ending names.
+
+    Parameters
+    ----------
+    figure
+        Any.
+    path
+        Ends in ``.svg``, ``.pdf``, ``.png`` or whatever else matplotlib writes.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written, or its ending names no format.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_figure(Figure(), Path(folder, "empty.svg"))
+    ...     Path(folder, "empty.svg").read_text()[:5]
+    '<?xml'
+    """
+    ending = path.suffix.lower()[1:]
+    if ending not in figure.canvas.get_supported_filetypes():
+        raise InputError(f"{path}: its ending names no format of a figure, such as .svg.")
+    with rc_context({"svg.fonttype": "none"}), atomic_write(path) as temporary:
+        figure.savefig(temporary, format=ending, bbox_inches="tight")

@@ -1,0 +1,208 @@
+"""Fine-tuning under the protocols of the paper, the raw weights of every epoch kept on disk."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ase import Atoms
+
+from ..models.base import LatentModel, one_thread
+from ..models.chgnet import ChgnetModel
+from ..models.mace import MaceModel
+from ..resources import InputError, ensure_dir, sha256, unknown_name, write_file
+from ..structures.describe import composition, labels_fingerprint
+from . import chgnet_trainer, mace_trainer
+from .plan import TrainingPlan, TrainingSettings
+from .train import prediction_error
+
+KINDS = ("fine-tuning", "transfer learning")
+PROTOCOLS = (*(f"{part} {kind}" for kind in KINDS for part in ("full", "heads")), "bespoke")
+REPLAY = "multi-head replay"  # of mace-torch
+TrainableModel = ChgnetModel | MaceModel
+TRAINERS = {ChgnetModel: chgnet_trainer.train, MaceModel: mace_trainer.train}
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """A finished run; epoch 0 is the state before any step.
+
+    Attributes
+    ----------
+    protocol
+        One of `PROTOCOLS`, or `REPLAY`.
+    epochs
+        Number of the last epoch.
+    pretrained
+        The model that it starts from.
+    folder
+        Where the weights of every epoch and the test errors lie.
+    """
+
+    protocol: str
+    epochs: int
+    pretrained: TrainableModel
+    folder: Path
+
+    def model(self, epoch: int) -> TrainableModel:
+        """The model of one epoch (raw weights, never a best-so-far), ready for extraction."""
+        file = self.folder / f"epoch-{epoch:03d}.safetensors"
+        return self.pretrained.restored(file, f"{self.protocol}, epoch {epoch}")
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Mean absolute test errors, over the structures, in a row per ``epoch``.
+
+        ``energy`` in meV/atom, ``force`` (over components) in meV/angstrom.
+        """
+        return pd.read_csv(self.folder / "errors.csv").groupby("epoch", as_index=False).mean()
+
+
+def fine_tune(
+    pretrained: LatentModel,
+    training: Sequence[Atoms],
+    test: Sequence[Atoms],
+    protocol: str,
+    settings: TrainingSettings,
+    *,
+    cache: str | Path,
+    replay: Sequence[Atoms] = (),
+) -> FineTuning:
+    """Fine-tune a CHGNet or a MACE under a protocol, or read the same run from the cache.
+
+    Before the first step the model's energy per element is aligned with the training part by least
+    squares; it then stays as it is. See `chgnet_trainer.train` and `mace_trainer.train` for losses
+    and optimisers. Only a run that is complete is read; one that was interrupted, or is damaged,
+    is repeated from nothing.
+
+    Parameters
+    ----------
+    pretrained
+        A `ChgnetModel` or `MaceModel`, on the device where it is to be trained; not changed.
+    training, test
+        Labelled structures; the test part is only looked at.
+    protocol
+        ``fine-tuning`` starts from all pretrained weights, ``transfer learning`` from a freshly
+        drawn readout on the pretrained backbone; ``full`` trains every weight, ``heads`` the
+        readout alone. ``bespoke``: every weight freshly drawn and trained. ``multi-head replay``
+        (MACE): every weight trained, a second readout for `replay`.
+    settings
+        Epochs, learning rate, batch size and seed.
+    cache
+        Folder for all runs. Each has one of its own, named after protocol, starting weights, data
+        and settings.
+    replay
+        Labelled structures of the pretraining domain, for ``multi-head replay``.
+
+    Raises
+    ------
+    InputError
+        Another family, an unknown protocol, structures without labels, replay without a MACE, or a
+        cache that cannot be written to.
+
+    Examples
+    --------
+    >>> from umlip_latents import load_model, load_structures
+    >>> from umlip_latents.structures.splits import split_by_origin
+    >>> training, test = split_by_origin(load_structures("li3ps4-gfn1"), 8, 4)
+    >>> model, settings = load_model("chgnet-0.3.0"), TrainingSettings(epochs=5)
+    >>> run = fine_tune(
+    ...     model, training, test, "bespoke", settings, cache="runs"
+    ... )  # doctest: +SKIP
+    >>> run.history["force"].tolist()  # doctest: +SKIP
+    [...]
+    """
+    check_trainable(pretrained)
+    if protocol not in (*PROTOCOLS, REPLAY):
+        raise unknown_name(protocol, "protocol", (*PROTOCOLS, REPLAY))
+    if not len(training) or not len(test):
+        raise InputError("Fine-tuning needs a training and a test structure at least.")
+    if (protocol == REPLAY) != bool(len(replay)) or (len(replay) and not pretrained.replays):
+        raise InputError("Multi-head replay needs a MACE and structures for replay.")
+    parts = {"training": training, "test": test, "replay": replay}
+    description = {
+        "protocol": protocol,
+        "pretrained": pretrained.fingerprint,
+        **{name: labels_fingerprint(part, name) for name, part in parts.items()},
+        **asdict(settings),
+    }
+    digest = hashlib.sha256(json.dumps(description).encode()).hexdigest()
+    folder = Path(cache) / f"{protocol}-{digest[:12]}"
+    if not is_complete(folder, description):
+        start = starting_model(pretrained, protocol, settings.seed)
+        with one_thread():  # beside other work PyTorch's threads mostly wait for each other
+            plan = TrainingPlan(training, replay, fit_element_shift(start, training), settings)
+            write_run(folder, description, TRAINERS[type(start)](start, plan), test)
+    return FineTuning(protocol, settings.epochs, pretrained, folder)
+
+
+def describe_run(folder: Path, description: dict) -> bytes:
+    """What ``run.json`` says of a complete run: its description, and the SHA-256 of all files."""
+    sums = {file.name: sha256(file) for file in sorted(folder.glob("e*"))}  # epochs and errors
+    return json.dumps({"run": description, "sha256": sums}, indent=1).encode()
+
+
+def is_complete(folder: Path, description: dict) -> bool:
+    """Whether a folder holds all files of the run of this description, as they were written."""
+    record = folder / "run.json"
+    return record.is_file() and record.read_bytes() == describe_run(folder, description)
+
+
+def write_run(
+    folder: Path, description: dict, epochs: Iterable[TrainableModel], test: Sequence[Atoms]
+) -> None:
+    """Write weights and errors of all epochs, and last ``run.json``, which vouches for them."""
+    record = ensure_dir(folder) / "run.json"
+    record.unlink(missing_ok=True)
+    rows = []
+    for epoch, model in enumerate(epochs):
+        model.save(folder / f"epoch-{epoch:03d}.safetensors")
+        for atoms in test:
+            energy, force = prediction_error(model.energy_and_forces, atoms)
+            rows.append((epoch, 1000 * abs(energy), 1000 * np.abs(force).mean()))
+    table = pd.DataFrame(rows, columns=["epoch", "energy", "force"])
+    write_file(folder / "errors.csv", table.to_csv(index=False))
+    write_file(record, describe_run(folder, description))
+
+
+def starting_model(pretrained: TrainableModel, protocol: str, seed: int) -> TrainableModel:
+    """The network before the first step: weights kept, or drawn afresh, as the protocol says."""
+    network = copy.deepcopy(pretrained.network)
+    if protocol == "bespoke" or "transfer" in protocol:
+        part = "" if protocol == "bespoke" else pretrained.readout
+        fresh = pretrained.untrained(seed).state_dict().items()
+        redrawn = {name: weight for name, weight in fresh if name.startswith(part)}
+        network.load_state_dict(network.state_dict() | redrawn)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad = "heads" not in protocol or name.startswith(pretrained.readout)
+    return type(pretrained)(network, protocol)
+
+
+def fit_element_shift(model: TrainableModel, structures: Sequence[Atoms]) -> np.ndarray:
+    """(119,) energy of each element in eV that best explains the model's errors, by least squares.
+
+    It is zero for elements that are not present.
+    """
+    sizes = np.array([len(atoms) for atoms in structures])
+    errors = [-prediction_error(model.energy_and_forces, atoms)[0] for atoms in structures]
+    counts = composition(structures) * sizes[:, None]
+    return np.linalg.lstsq(counts, errors * sizes, rcond=None)[0]
+
+
+def check_trainable(model: LatentModel) -> None:
+    """Raise `InputError` for a model that cannot be fine-tuned.
+
+    Examples
+    --------
+    >>> from umlip_latents import load_model
+    >>> check_trainable(load_model("element"))
+    Traceback (most recent call last):
+    ...
+    umlip_latents.resources.InputError: element: only a CHGNet or a MACE can be fine-tuned.
+    """
+    if type(model) not in TRAINERS:
+        raise InputError(f"{model.name}: only a CHGNet or a MACE can be fine-tuned.")

@@ -1,0 +1,126 @@
+"""mace-torch's own trainer: for recipes, and for fine-tuning."""
+
+import copy
+import logging
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from textwrap import shorten
+
+import torch
+from ase import Atoms
+from ase.io import write
+
+from ..models.mace import MaceModel, load_pickled
+from ..resources import InputError
+from .plan import TrainingPlan
+
+
+def train(model: MaceModel, plan: TrainingPlan) -> Iterator[MaceModel]:
+    """Train a MACE with mace-torch's own trainer: yield it before the first step and every epoch.
+
+    Its universal (Huber) loss of energy, forces and stress, weighted 10 : 100 : 100; a learning
+    rate that falls exponentially to a hundredth; no averaged weights.
+
+    Parameters
+    ----------
+    model
+        If a weight's ``requires_grad`` is false, only the readouts are trained.
+    plan
+        Structures and settings.
+    """
+    settings, replay = plan.settings, plan.replay
+    # without a second readout the trainer takes the energies of the start, whatever E0s says
+    start = copy.deepcopy(model.network) if len(replay) else model.network
+    model.shift_elements(plan.element_shift)
+    yield model
+    energies = model.network.atomic_energies_fn.atomic_energies.reshape(-1).tolist()
+    trains_all = all(weight.requires_grad for weight in model.network.parameters())
+    parts = {"train": plan.training, "valid": plan.training[:4]}  # nothing is decided on it
+    if len(replay):
+        parts |= {"pt_train": replay, "pt_valid": replay[:4]}
+    arguments = {
+        "foundation_model_elements": True,
+        "force_mh_ft_lr": True,  # keep the learning rate where there is a replay
+        "loss": "universal",
+        "energy_weight": 10.0,
+        "stress_weight": 100.0,
+        "compute_stress": True,
+        "huber_delta": 0.1,
+        "scheduler": "ExponentialLR",
+        "default_dtype": "float32",
+        "E0s": str(dict(zip(model.elements.tolist(), energies, strict=True))),
+        "freeze": 0 if trains_all else 6,  # the groups of weights before the readouts
+        "lr": settings.learning_rate,
+        "lr_scheduler_gamma": 0.01 ** (1 / settings.epochs),
+        "batch_size": settings.batch_size,
+        "max_num_epochs": settings.epochs,
+        "seed": settings.seed,
+        "device": str(model.device),
+    }
+    with TemporaryDirectory(prefix="umlip-latents-") as folder:
+        network = run_trainer(Path(folder), parts, arguments, start)
+        for epoch in range(1, settings.epochs + 1):
+            file = Path(folder, f"checkpoints/run_run-{settings.seed}_epoch-{epoch - 1}.pt")
+            state = torch.load(file, map_location=model.device, weights_only=True)
+            network.load_state_dict(state["model"])
+            yield MaceModel(network, model.name, "Default")  # not the head of the replay
+
+
+def run_trainer(
+    folder: Path,
+    parts: Mapping[str, Sequence[Atoms]],
+    arguments: dict,
+    start: torch.nn.Module | None = None,
+) -> torch.nn.Module:
+    """The network that mace-torch's own trainer leaves in a folder.
+
+    Parameters
+    ----------
+    folder
+        For everything that the trainer writes, and unpickles again: empty, and nobody else's.
+    parts
+        Labelled structures of its arguments ``train_file``, ``valid_file`` and so on.
+    arguments
+        Further arguments of the trainer by name.
+    start
+        A network to fine-tune.
+
+    Raises
+    ------
+    InputError
+        The trainer stops, where the memory or the disk is full, for example.
+    """
+    from mace.cli.run_train import run  # takes seconds
+    from mace.tools import build_default_arg_parser
+
+    given = {"work_dir": str(folder), "save_all_checkpoints": True, "plot": False, **arguments}
+    dtype, handlers = torch.get_default_dtype(), logging.root.handlers[:]
+    try:
+        if start is not None:
+            given["foundation_model"] = str(folder / "start.model")
+            torch.save(start, given["foundation_model"])  # the trainer reads nothing but pickle
+        for name, part in parts.items():
+            given[f"{name}_file"] = str(folder / f"{name}.xyz")
+            write(given[f"{name}_file"], [with_mace_labels(atoms) for atoms in part])
+        settings = build_default_arg_parser().parse_args(["--name=run"], Namespace(**given))
+        settings.batch_size = min(settings.batch_size, len(parts["train"]))  # drops a smaller one
+        run(settings)
+        return load_pickled(folder / "run.model").to(settings.device)
+    except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as the latter
+        why = shorten(str(error), 100)
+        raise InputError(f"{folder}: mace-torch's trainer stops there ({why}).") from error
+    finally:  # the trainer sets both for the whole process
+        torch.set_default_dtype(dtype)
+        logging.root.handlers[:] = handlers
+
+
+def with_mace_labels(atoms: Atoms) -> Atoms:
+    """A copy whose labels stand under the keys that mace-torch reads."""
+    copied = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    copied.info["REF_energy"] = atoms.get_potential_energy()
+    copied.arrays["REF_forces"] = atoms.get_forces()
+    if "stress" in atoms.calc.results:
+        copied.info["REF_stress"] = atoms.get_stress(voigt=False).ravel()
+    return copied

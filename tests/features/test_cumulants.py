@@ -1,0 +1,134 @@
+"""Cumulants against independent formulas and the laws they obey."""
+
+from math import factorial
+
+import numpy as np
+import pytest
+from scipy.stats import kstat
+
+from umlip_latents import Features, cumulant_features
+from umlip_latents.features.cumulants import pooled_features, structure_features
+from umlip_latents.resources import InputError
+
+
+def plain(x: np.ndarray, order: int) -> np.ndarray:
+    """(order, d) cumulants of one sample, signed roots undone."""
+    rooted = cumulant_features(x, np.array([len(x)]), order).reshape(order, -1)
+    powers = np.arange(1, order + 1)[:, None]
+    return np.concatenate([rooted[:1], np.sign(rooted[1:]) * np.abs(rooted[1:]) ** powers[1:]])
+
+
+def by_generating_function(x: np.ndarray, order: int) -> np.ndarray:
+    """Cumulants as Taylor coefficients of log E[exp(t x)], by the series of the logarithm."""
+    moments = [np.mean(x**k) for k in range(order + 1)]
+    series = np.polynomial.Polynomial([m / factorial(k) for k, m in enumerate(moments)])
+    u = series - 1
+    log, power = np.polynomial.Polynomial([0.0]), np.polynomial.Polynomial([1.0])
+    for n in range(1, order + 1):
+        power = (power * u).cutdeg(order)
+        log = log + (-1) ** (n + 1) / n * power
+    return np.array([log.coef[k] * factorial(k) for k in range(1, order + 1)])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_agrees_with_the_generating_function_to_order_8(seed):
+    x = np.random.default_rng(seed).gamma(2.0, size=12)
+    assert plain(x[:, None], 8)[:, 0] == pytest.approx(by_generating_function(x, 8), rel=1e-6)
+
+
+def test_agrees_with_scipy_for_large_samples():
+    x = np.random.default_rng(0).exponential(size=200_000)
+    expected = [kstat(x, n) for n in (1, 2, 3, 4)]
+    assert plain(x[:, None], 4)[:, 0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_cumulants_of_independent_sums_add():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(7, 3)), rng.exponential(size=(5, 3))
+    sums = (x[:, None] + y[None]).reshape(-1, 3)
+    assert plain(sums, 8) == pytest.approx(plain(x, 8) + plain(y, 8), rel=1e-7, abs=1e-7)
+
+
+def test_shift_moves_the_mean_alone_and_scale_scales_all():
+    x = np.random.default_rng(4).gamma(1.5, size=(9, 4))
+    n = np.array([9])
+    base = cumulant_features(x, n, 8).reshape(8, 4)
+    moved = cumulant_features(x + 2.5, n, 8).reshape(8, 4)
+    assert moved[0] == pytest.approx(base[0] + 2.5)
+    assert moved[1:] == pytest.approx(base[1:], abs=1e-4)
+    assert cumulant_features(3 * x, n, 8).reshape(8, 4) == pytest.approx(3 * base)
+
+
+def test_odd_cumulants_change_sign_with_the_features():
+    x = np.random.default_rng(5).gamma(1.5, size=(9, 4))
+    base = cumulant_features(x, np.array([9]), 8).reshape(8, 4)
+    mirrored = cumulant_features(-x, np.array([9]), 8).reshape(8, 4)
+    signs = np.array([-1, 1] * 4)[:, None]
+    assert mirrored == pytest.approx(signs * base)
+
+
+def test_one_atom_has_only_a_mean():
+    x = np.random.default_rng(6).normal(size=(3, 5))
+    found = cumulant_features(x, np.ones(3, dtype=int), 8)
+    assert (found[:, :5] == x).all()
+    assert (found[:, 5:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_vanishing_by_symmetry_is_zero_not_noise(dtype):
+    x = np.random.default_rng(7).normal(size=(4, 6))
+    symmetric = (np.concatenate([1 + x, 1 - x])).astype(dtype)
+    found = cumulant_features(symmetric, np.array([8]), 8).reshape(8, 6)
+    assert (found[2::2] == 0).all()
+    assert (np.abs(found[1]) > 0.1).all()
+
+
+def test_structures_do_not_mix_and_order_of_atoms_is_irrelevant():
+    rng = np.random.default_rng(8)
+    parts = [rng.normal(size=(n, 3)) for n in (1, 4, 9, 2)]
+    sizes = np.array([len(p) for p in parts])
+    together = cumulant_features(np.concatenate(parts), sizes, 6)
+    alone = [cumulant_features(p[rng.permutation(len(p))], np.array([len(p)]), 6) for p in parts]
+    assert together == pytest.approx(np.concatenate(alone), abs=1e-10)
+
+
+def test_a_repeated_structure_has_the_same_cumulants():
+    x = np.random.default_rng(9).gamma(2.0, size=(6, 3))
+    once = cumulant_features(x, np.array([6]), 8)
+    assert cumulant_features(np.tile(x, (8, 1)), np.array([48]), 8) == pytest.approx(once, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_atoms", "order", "message"),
+    [
+        ((4, 2), [4], 0, "order 0"),
+        ((4, 2), [4], 9, "order 9"),
+        ((4, 2), [3], 2, "add up to the 4"),
+        ((4, 2), [4, 0], 2, "must be positive"),
+        ((4,), [4], 2, "must be"),
+        ((4, 2), 4, 2, "must be"),
+        ((4, 2), [[4]], 2, "must be"),
+    ],
+)
+def test_bad_input_is_refused(shape, n_atoms, order, message):
+    with pytest.raises(InputError, match=message):
+        cumulant_features(np.zeros(shape), np.array(n_atoms), order)
+
+
+def test_pooled_features_do_not_change_when_the_cell_is_repeated():
+    rng = np.random.default_rng(10)
+    parts = [rng.normal(size=(n, 3)) for n in (1, 4)]
+    n_atoms = np.array([1, 4])
+    once = Features(np.concatenate(parts), n_atoms, np.full(5, 6), np.array([0, 2]))
+    copies = [np.tile(x, (8, 1)) for x in parts]
+    repeated = Features(np.concatenate(copies), 8 * n_atoms, np.full(40, 6), np.array([0, 2]))
+    for pooling in (1, 2, "max"):
+        expected = pooled_features(once, pooling)
+        assert pooled_features(repeated, pooling) == pytest.approx(expected, abs=1e-7)
+    means = np.array([x.mean(axis=0) for x in parts])
+    largest = np.array([x.max(axis=0) for x in parts])
+    assert pooled_features(once, "max") == pytest.approx(np.hstack([means, largest]))
+    assert structure_features(once, 1).features == pytest.approx(means)
+    for pooling in ("sum", 9, 1.5):
+        with pytest.raises(InputError, match=f"{pooling}: "):
+            pooled_features(once, pooling)

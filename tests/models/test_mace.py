@@ -1,0 +1,190 @@
+"""MACE: a shipped checkpoint, and a network of two heads and vectors with random weights."""
+
+import copy
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from umlip_latents import list_models, load_model
+from umlip_latents.models.mace import MaceModel, build_network, scalar_columns
+from umlip_latents.resources import DATA, InputError, registry
+
+from . import checks
+from .checks import deviation, latents, specimens
+
+SHIPPED = "mini-mace-mptrj"
+
+
+def card() -> dict:
+    """That of the shipped one."""
+    return json.loads((DATA / "checkpoints" / f"{SHIPPED}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def two_heads() -> torch.nn.Module:
+    """Two heads with their own scales, shifts and energies of the elements; vectors between."""
+    architecture = card()["architecture"] | {"hidden_irreps": "16x0e + 16x1o"}
+    energies = np.array(architecture["atomic_energies"]).reshape(1, -1)
+    architecture["atomic_energies"] = np.concatenate([energies, 2 * energies])
+    architecture["heads"] = ["one", "two"]
+    architecture["atomic_inter_scale"] = [0.7, 1.3]
+    architecture["atomic_inter_shift"] = [0.1, -0.2]
+    return build_network(architecture, seed=3)
+
+
+@pytest.fixture(scope="module", params=[SHIPPED, "two"])
+def model(models, two_heads, request) -> MaceModel:
+    if request.param == SHIPPED:
+        return models[SHIPPED]
+    return MaceModel(two_heads, "two-heads", request.param)
+
+
+def energies(model: MaceModel, structures: list[Atoms]) -> np.ndarray:
+    """(n_atoms,) in eV, without those of the elements.
+
+    A map without bias for every readout, their outputs of this head added up and rescaled.
+    """
+    last, head = latents(model, structures)["last"], model.heads.index(model.head)
+    start, total = 0, np.zeros(len(last))
+    for name, linear in model.inputs.items():
+        columns = model.columns[name]
+        scalars = scalar_columns(linear.irreps_in)
+        weights = linear.weight.detach().numpy().reshape(len(scalars), -1)[:, head]
+        weights = weights[np.searchsorted(scalars, columns)] / np.sqrt(len(scalars))  # as in e3nn
+        total += last[:, start : start + len(columns)] @ weights
+        start += len(columns)
+    rescale = model.network.scale_shift
+    return np.atleast_1d(rescale.scale)[head] * total + np.atleast_1d(rescale.shift)[head]
+
+
+class TestAdapter(checks.AdapterSuite):
+    pass
+
+
+def test_last_layer_gives_the_energies_of_the_library(model, crystals):
+    """Which adds those of the elements."""
+    batch = model.batch([model.prepare(a) for a in crystals])
+    with torch.no_grad():
+        theirs = model.network(batch, compute_force=False)["node_energy"].numpy()
+        isolated = model.network.atomic_energies_fn(batch["node_attrs"]).numpy()
+    theirs = theirs - isolated[:, model.heads.index(model.head)]
+    assert np.ptp(theirs) > 1e-3
+    scale = max(1, float(np.abs(theirs).max()))
+    assert energies(model, crystals) == pytest.approx(theirs, abs=2e-5 * scale)
+
+
+def test_backbone_is_all_interactions_side_by_side(model):
+    found = latents(model, specimens()[:3])
+    parts = [found["interaction-1"], found["interaction-2"]]
+    assert np.array_equal(found["backbone"], np.concatenate(parts, axis=1))
+    hidden = model.network.readouts[-1].hidden_irreps.dim // len(model.heads)
+    assert found["last"].shape[1] == parts[0].shape[1] + hidden
+
+
+def test_precision(model):
+    double = MaceModel(copy.deepcopy(model.network).double(), model.name, model.head)
+    checks.check_precision(model, double, specimens())
+
+
+def test_the_heads_differ_in_the_last_layer_only(two_heads, crystals):
+    one, two = (latents(MaceModel(two_heads, head, head), crystals) for head in ("one", "two"))
+    assert deviation(one["backbone"], two["backbone"]) < 1e-5
+    assert deviation(one["last"], two["last"]) > 1e-3
+
+
+def test_a_network_with_heads_needs_one_of_them(two_heads):
+    for head in (None, "three"):
+        with pytest.raises(InputError, match="needs one of its heads one, two"):
+            MaceModel(two_heads, "two-heads", head)
+
+
+def test_a_saved_network_is_the_same_network(tmp_path, crystals):
+    new = MaceModel(build_network(card()["architecture"], seed=11), "new")
+    new.save(str(tmp_path / "new.safetensors"), note="kept")
+    again = load_model(tmp_path / "new.safetensors")
+    assert json.loads((tmp_path / "new.json").read_text())["note"] == "kept"
+    assert deviation(latents(again, crystals)["last"], latents(new, crystals)["last"]) < 1e-5
+    assert again.fingerprint == new.fingerprint
+    changed = json.loads((tmp_path / "new.json").read_text())
+    changed["architecture"]["avg_num_neighbors"] *= 2  # no weight, and no buffer
+    (tmp_path / "new.json").write_text(json.dumps(changed))
+    assert load_model(tmp_path / "new.safetensors").fingerprint != new.fingerprint
+
+
+def test_weights_without_their_card_are_refused(tmp_path):
+    shutil.copy(DATA / list_models()[SHIPPED]["file"], tmp_path / "alone.safetensors")
+    with pytest.raises(InputError, match=r"alone\.safetensors: cannot be .*alone\.json"):
+        load_model(tmp_path / "alone.safetensors")
+
+
+def test_a_flipped_bit_of_the_weights_is_found(tmp_path, models):
+    models[SHIPPED].save(tmp_path / "m.safetensors")
+    weights = (tmp_path / "m.safetensors").read_bytes()
+    (tmp_path / "m.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"m\.safetensors: SHA-256 is .*, its card m\.json says"):
+        load_model(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("{", "cannot be loaded .JSONDecodeError"),
+        ("[]", "cannot be loaded"),
+        ({"sha256": None}, r"its card m\.json says None"),
+        ({"head": 3}, "needs one of its heads Default, not 3"),
+        ({"architecture": card()["architecture"] | {"r_max": "far"}}, "cannot be loaded"),
+        ({"architecture": card()["architecture"] | {"gate": "os.system"}}, "cannot be loaded"),
+    ],
+)
+def test_whatever_stands_in_a_card_is_one_sentence(tmp_path, models, change, why):
+    models[SHIPPED].save(tmp_path / "m.safetensors")
+    file = tmp_path / "m.json"
+    text = change if isinstance(change, str) else json.dumps(json.loads(file.read_text()) | change)
+    file.write_text(text)
+    with pytest.raises(InputError, match=why) as caught:
+        load_model(tmp_path / "m.safetensors")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 500
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A folder of downloads, in which a test may put its own; and the cache beside it."""
+    monkeypatch.setenv("UMLIP_LATENTS_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_a_foundation_model_is_trusted_on_first_use_only(data, models):
+    file = data / list_models()["mace-mp-0a-small"]["file"]
+    torch.save(models[SHIPPED].network, file)
+    with pytest.raises(InputError, match=r"no SHA-256 is published .* pass --trust"):
+        load_model("mace-mp-0a-small")
+    with pytest.raises(InputError, match=r"is pickled .* --trust"):
+        load_model(file)
+    first = load_model("mace-mp-0a-small", trust=True)
+    assert first.fingerprint == models[SHIPPED].fingerprint
+    assert load_model("mace-mp-0a-small").name == "mace-mp-0a-small"
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(InputError, match="SHA-256 is"):
+        load_model("mace-mp-0a-small")
+
+
+def test_the_head_of_a_foundation_model_is_that_of_its_entry(data, two_heads):
+    entry = list_models()["mace-mh-1"]
+    network = copy.deepcopy(two_heads)
+    network.heads = ["matpes", entry["head"]]
+    torch.save(network, data / entry["file"])
+    assert load_model("mace-mh-1", trust=True).head == entry["head"]
+
+
+def test_the_foundation_models_are_those_of_mace_torch():
+    from mace.calculators.foundations_models import mace_mp_urls, mace_off_urls
+
+    urls = {e["url"] for e in registry("models").values() if e["family"] == "MACE" and "url" in e}
+    assert len(urls) == 13
+    assert urls <= {*mace_mp_urls.values(), *mace_off_urls.values()}

@@ -1,0 +1,66 @@
+"""Physical properties, origins and fingerprints of structures."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import GPa
+
+from umlip_latents import load_structures
+from umlip_latents.structures.describe import (
+    group_by_origin,
+    physical_properties,
+    structure_property,
+)
+
+
+def test_labels_are_those_of_physics():
+    copper = bulk("Cu", a=3.5, cubic=True)
+    copper.positions[0] += 0.1
+    copper.calc = EMT()
+    copper.get_stress(), copper.get_forces()
+    found = physical_properties([copper]).iloc[0]
+    ends = []
+    for strain in (-1e-4, 1e-4):
+        cell = copper.copy()
+        cell.set_cell(cell.cell * (1 + strain), scale_atoms=True)
+        cell.calc = EMT()
+        ends.append((cell.get_volume(), cell.get_potential_energy()))
+    (v, e), (w, f) = ends
+    assert found["pressure"] == pytest.approx(-(f - e) / (w - v) / GPa, rel=1e-3)
+    assert found["pressure"] > 0  # it is squeezed
+    assert found["energy"] == pytest.approx(copper.get_potential_energy() / 4)
+    assert found["force"] == pytest.approx(np.linalg.norm(copper.get_forces(), axis=1).mean())
+    assert found["volume"] == pytest.approx(3.5**3 / 4)
+    water = physical_properties([molecule("H2O")]).iloc[0]
+    assert water.drop("distance").isna().all()
+    assert water["distance"] == pytest.approx(0.968, abs=0.01)
+
+
+def test_versions_of_one_material_go_together():
+    frames = [Atoms("H", info={"mptrj_traj_id": name}) for name in ("mp-1", "mp-2", "mp-1")]
+    assert [*group_by_origin([*frames, Atoms("H")])] == ["mp-1", "mp-2", "mp-1", "structure 3"]
+    origins = group_by_origin(load_structures("li3ps4-gfn1"))
+    assert len(set(origins)) == 30
+
+
+def test_energies_are_those_above_what_the_elements_explain():
+    """Of cells whose energies are a sum over their atoms, but for one cell, that one stands out."""
+    each = {"Cu": -3.5, "Au": -3.0}
+    cells, extra = [], 0.2
+    for symbols in ("Cu4", "Au4", "Cu2Au2", "Cu2Au2", "Cu3Au"):
+        atoms = Atoms(symbols)
+        energy = sum(each[s] for s in atoms.symbols) + extra * len(atoms) * (len(cells) == 3)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+        cells.append(atoms)
+    found, name = structure_property(cells)
+    assert name == "energy above its elements (eV/atom)"
+    # what two cells of one composition have between them no composition explains
+    assert found[3] - found[2] == pytest.approx(extra)
+    assert np.sum(found) == pytest.approx(0, abs=1e-9)
+    without = [cells[i] for i in (0, 1, 2, 4)]
+    assert structure_property(without)[0] == pytest.approx(0, abs=1e-9)
+    cells[0].calc = None
+    assert structure_property([*cells[1:], bulk("Cu")])[1].startswith("distance")

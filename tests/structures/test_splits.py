@@ -1,0 +1,58 @@
+"""What is held out stays together, and every number of test atoms is met."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from umlip_latents import split_atoms
+from umlip_latents.resources import InputError
+from umlip_latents.structures.splits import chemical_systems, split_by_origin
+
+
+def test_split_by_atom_is_a_partition_and_depends_on_the_seed():
+    train, test = split_atoms(np.array([50, 50]), 30, seed=0)
+    assert sorted([*train, *test]) == list(range(100))
+    assert (split_atoms(np.array([50, 50]), 30, seed=0)[1] == test).all()
+    assert (split_atoms(np.array([50, 50]), 30, seed=1)[1] != test).any()
+
+
+@pytest.mark.parametrize("groups", [None, ["a", "b", "a", "c", "d", "b", "c", "a"]])
+def test_structures_and_groups_stay_together(groups):
+    sizes = np.array([3, 10, 1, 7, 20, 4, 4, 9])
+    label = np.repeat(groups or np.arange(8), sizes)
+    for seed in range(5):
+        train, test = split_atoms(sizes, 12, by="structure", groups=groups, seed=seed)
+        assert len(test) == 12
+        assert not set(label[train]) & set(label[test])
+
+
+def test_chemical_systems_are_sets_of_elements():
+    numbers = np.array([8, 1, 1, 11, 17, 1, 8])
+    assert chemical_systems(numbers, np.array([3, 2, 2])).tolist() == ["H-O", "Cl-Na", "H-O"]
+
+
+def test_bad_splits_are_refused():
+    with pytest.raises(InputError, match="n_test 100"):
+        split_atoms(np.array([50, 50]), 100)
+    with pytest.raises(InputError, match="by atom or by structure"):
+        split_atoms(np.array([50, 50]), 10, by="element")
+    for sizes in ([50], [1, 4]):  # no atom would be left, or one
+        with pytest.raises(InputError, match="leaves no structure for training"):
+            split_atoms(np.array(sizes), 2, by="structure", seed=0)
+    with pytest.raises(InputError, match="seed -1"):
+        split_atoms(np.ones(9, dtype=int), 3, seed=-1)
+
+
+def test_a_third_of_the_trajectories_is_held_out_and_gives_frames_in_turn():
+    for count, held_out in ((2, 1), (3, 1), (4, 2), (6, 2), (7, 3)):
+        frames = [Atoms("H", info={"origin": i % count, "frame": i // count}) for i in range(28)]
+        training, test = split_by_origin(frames, 99, 99)
+        assert len({a.info["origin"] for a in test}) == held_out
+        assert len({a.info["origin"] for a in training}) == count - held_out
+        for part in (training, test):
+            turns = [a.info["frame"] for a in part]
+            assert turns == sorted(turns)
+    with pytest.raises(InputError, match="5 structures of 1 origins"):
+        split_by_origin([Atoms("H", info={"origin": "a"})] * 5, 1, 1)
+    alone = split_by_origin([Atoms("H") for _ in range(6)], 99, 99)
+    assert [len(part) for part in alone] == [4, 2]

@@ -1,0 +1,246 @@
+"""Fine-tuning protocols, their cache, and the labels of the target set."""
+
+import json
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from ase.io import write
+
+from umlip_latents import load_model, load_structures
+from umlip_latents.resources import DATA, InputError
+from umlip_latents.training import fine_tuning
+from umlip_latents.training.fine_tuning import (
+    PROTOCOLS,
+    REPLAY,
+    fine_tune,
+    fit_element_shift,
+    starting_model,
+)
+from umlip_latents.training.plan import TrainingSettings
+
+from .conftest import with_labels
+
+CHGNET, MACE = "chgnet-0.3.0", "mini-mace-architecture-one-interaction-s0"
+SHORT = TrainingSettings(epochs=2, batch_size=2, learning_rate=3e-4)
+
+
+@pytest.fixture(scope="module")
+def runs(models, metals, tmp_path_factory):
+    """A run of every protocol and family, by both."""
+    cache, found = tmp_path_factory.mktemp("runs"), {}
+    jobs = [(CHGNET, p) for p in PROTOCOLS]
+    jobs += [(MACE, p) for p in ("heads transfer learning", "full fine-tuning", REPLAY)]
+    for name, protocol in jobs:
+        replay = metals[:2] if protocol == REPLAY else ()
+        found[name, protocol] = fine_tune(
+            models[name], metals[:4], metals[4:], protocol, SHORT, cache=cache, replay=replay
+        )
+    return found
+
+
+def weights(model, *, of_readout):
+    """The weights of the readout, or all others but the energies of the elements."""
+    named = model.network.named_parameters()
+    named = {n: w for n, w in named if not n.startswith("composition")}
+    return {n: w for n, w in named.items() if n.startswith(model.readout) == of_readout}
+
+
+def test_a_protocol_redraws_and_trains_what_its_name_says(runs, models):
+    for (name, protocol), run in runs.items():
+        start, end = run.model(0), run.model(2)
+        for of_readout in (True, False):
+            known, first, last = (
+                weights(model, of_readout=of_readout) for model in (models[name], start, end)
+            )
+            kept = [torch.equal(w, known[n]) for n, w in first.items()]
+            still = [torch.equal(w, last[n]) for n, w in first.items() if n in last]
+            redrawn = protocol == "bespoke" or ("transfer" in protocol and of_readout)
+            frozen = "heads" in protocol and not of_readout
+            where = name, protocol, of_readout
+            # but for weights that are always drawn alike, such as the frequencies of a basis
+            assert np.mean(kept) < 0.1 if redrawn else all(kept), where
+            assert all(still) if frozen else np.mean(still) < 0.5, where
+
+
+def test_fine_tuning_lowers_the_force_error_on_structures_it_has_not_seen(runs):
+    for key in ((CHGNET, "full fine-tuning"), (CHGNET, "bespoke"), (MACE, "full fine-tuning")):
+        history = runs[key].history
+        assert history["epoch"].tolist() == [0, 1, 2]
+        assert history["force"].iloc[-1] < history["force"].iloc[0]
+
+
+def test_a_replay_adds_a_readout_that_is_not_read(runs, models):
+    model = runs[MACE, REPLAY].model(2)
+    assert (len(model.heads), model.head) == (2, "Default")
+    assert model.widths == models[MACE].widths
+
+
+@pytest.mark.parametrize("name", [CHGNET, MACE])
+def test_the_alignment_takes_off_a_constant_per_element_exactly(models, metals, name):
+    model = starting_model(models[name], "full fine-tuning", 0)
+    shift, world = np.zeros(119), []
+    shift[[13, 29]] = [-3.0, 1.5]
+    for atoms in metals:
+        energy = model.energy_and_forces(atoms)[0] * len(atoms) + shift[atoms.numbers].sum()
+        world.append(with_labels(atoms, energy=energy, forces=atoms.get_forces()))
+    found = fit_element_shift(model, world)
+    assert found == pytest.approx(shift, abs=1e-5)
+    model.shift_elements(found)
+    errors = [a.get_potential_energy() / len(a) - model.energy_and_forces(a)[0] for a in world]
+    assert errors == pytest.approx(np.zeros(8), abs=1e-4)
+
+
+def test_one_backward_pass_gives_what_the_two_of_chgnet_give(crystals):
+    model = load_model(CHGNET)  # of one's own: its gradients are looked at
+    graphs = [model.prepare(atoms) for atoms in crystals]
+    found = []
+    model.network.train()
+    for predict in (partial(model.network, task="efs"), model.derivatives):
+        values = predict(graphs)
+        model.network.zero_grad()
+        sum(x.square().mean() for key in "efs" for x in values[key]).backward()
+        gradients = [w.grad for w in model.network.mlp.parameters()]
+        found.append([*(x.detach() for key in "efs" for x in values[key]), *gradients])
+    for library, here in zip(*found, strict=True):
+        assert torch.allclose(here, library, rtol=1e-3, atol=1e-4 * library.abs().max())
+
+
+@pytest.fixture
+def copied(runs, metals, models, tmp_path):
+    """A copy of a finished run, and a call that repeats it there."""
+    folder = tmp_path / runs[CHGNET, "full fine-tuning"].folder.name
+    shutil.copytree(runs[CHGNET, "full fine-tuning"].folder, folder)
+
+    def repeat(training=metals[:4], settings=SHORT):
+        arguments = (models[CHGNET], training, metals[4:], "full fine-tuning", settings)
+        return fine_tune(*arguments, cache=tmp_path)
+
+    return folder, repeat
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The folders of the runs that would be trained."""
+    folders = []
+    monkeypatch.setattr(fine_tuning, "write_run", lambda folder, *_: folders.append(folder))
+    return folders
+
+
+def test_a_finished_run_is_read_and_other_data_or_settings_are_another_run(
+    runs, copied, metals, trained
+):
+    folder, repeat = copied
+    assert repeat().history.equals(runs[CHGNET, "full fine-tuning"].history)
+    assert not trained
+    labels = metals[0].calc.results | {"energy": metals[0].get_potential_energy() + 1e-6}
+    repeat(training=[with_labels(metals[0], **labels), *metals[1:4]])
+    repeat(settings=replace(SHORT, learning_rate=1e-4))
+    assert len({folder, *trained}) == 3
+
+
+def flip(file):
+    """Change a bit in the middle of a file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGE = {
+    "a bit of the weights": lambda folder, other: flip(folder / "epoch-001.safetensors"),
+    "a bit of the errors": lambda folder, other: flip(folder / "errors.csv"),
+    "no JSON": lambda folder, other: (folder / "run.json").write_text("{"),
+    "another run": lambda folder, other: shutil.copytree(other, folder, dirs_exist_ok=True),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_or_foreign_run_is_trained_again(runs, copied, trained, damage):
+    folder, repeat = copied
+    damage(folder, runs[CHGNET, "bespoke"].folder)
+    repeat()
+    assert trained == [folder]
+
+
+def assert_complete(run, like):
+    """The run has all it needs, and is what another one of the same recipe is."""
+    record = json.loads((run.folder / "run.json").read_text())
+    assert fine_tuning.is_complete(run.folder, record["run"])
+    assert run.history.to_numpy() == pytest.approx(like.history.to_numpy(), rel=1e-2)
+    names = [sorted(f.name for f in r.folder.glob("[!.]*")) for r in (run, like)]
+    assert names[0] == names[1]
+
+
+CHILD = f"""
+import sys
+from ase.io import read
+from umlip_latents import load_model
+from umlip_latents.training.fine_tuning import fine_tune
+from umlip_latents.training.plan import TrainingSettings
+
+crystals = read(sys.argv[1], ":")
+arguments = load_model("{CHGNET}"), crystals[:4], crystals[4:], "full fine-tuning", {SHORT}
+fine_tune(*arguments, cache=sys.argv[2])
+"""
+
+
+@pytest.fixture
+def command(metals, tmp_path):
+    """The training of `runs` in a process of its own, below `tmp_path`."""
+    write(tmp_path / "data.traj", metals)
+    return [sys.executable, "-c", CHILD, tmp_path / "data.traj", tmp_path]
+
+
+def test_a_killed_run_is_repeated_by_the_same_call(runs, command, metals, models, tmp_path):
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("*/epoch-001.safetensors")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not list(tmp_path.glob("*/run.json"))
+    arguments = (models[CHGNET], metals[:4], metals[4:], "full fine-tuning", SHORT)
+    assert_complete(fine_tune(*arguments, cache=tmp_path), runs[CHGNET, "full fine-tuning"])
+
+
+def test_bad_input_is_refused(models, metals, tmp_path):
+    def tune(model=CHGNET, training=metals[:1], test=metals[1:2], protocol="bespoke", **options):
+        fine_tune(models[model], training, test, protocol, SHORT, cache=tmp_path / "x", **options)
+
+    bad = {
+        "no such protocol": {"protocol": "magic"},
+        "only a CHGNet or a MACE": {"model": "element"},
+        "training structure 1: has no energy": {"training": [metals[0], metals[1].copy()]},
+        "needs a training and a test structure": {"test": []},
+        "replay needs a MACE": {"protocol": REPLAY, "replay": metals[:2]},
+        "and structures for replay": {"model": MACE, "protocol": REPLAY},
+    }
+    for cause, arguments in bad.items():
+        with pytest.raises(InputError, match=cause):
+            tune(**arguments)
+    for wrong in ({"epochs": 0}, {"epochs": 1, "learning_rate": 0.0}, {"epochs": 1, "seed": -1}):
+        with pytest.raises(InputError, match=f"{[*wrong][-1]} .*: must be"):
+            TrainingSettings(**wrong)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "x").touch()
+    with pytest.raises(InputError, match="the folder cannot be made"):
+        tune()
+
+
+@pytest.mark.slow
+def test_the_target_labels_are_those_of_gfn1_xtb():
+    pytest.importorskip("tblite", reason="tblite labels structures anew: pip install .[labelling]")
+    label = runpy.run_path(str(DATA / "structures" / "labelling.py"))["label_with_gfn1_xtb"]
+    known = load_structures("li3ps4-gfn1")[100]
+    (again,) = label([known])
+    assert again.get_potential_energy() == pytest.approx(known.get_potential_energy())
+    assert again.get_forces() == pytest.approx(known.get_forces(), abs=1e-4)
+    assert again.get_stress() == pytest.approx(known.get_stress(), abs=1e-5)
