@@ -10,7 +10,8 @@ book: $(VENV)/.installed
 	$(BIN)/umlip-latents book --profile $(PROFILE)
 
 # as many processes as there are cores, four at most: each takes a gigabyte or two
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# `-rs` names what is skipped, and why
+PYTEST := $(BIN)/python -m pytest -rs --numprocesses auto --maxprocesses 4 --dist loadfile
 test: $(VENV)/.installed
 	$(PYTEST) -m "not slow"
 

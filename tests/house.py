@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # lines of code, which only ever become fewer: `src` is to come to 3,800 and 3,300, tests to 6,000
-MOST = {"src": 4310, "tests": 6450}
+MOST = {"src": 4303, "tests": 6393}
 LONGEST = 300  # lines of a file of src, all of them
 FREE = {
     *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
@@ -44,4 +44,4 @@ if __name__ == "__main__":
     for file in (ROOT / "src").rglob("*.py"):
         if len(file.read_text(encoding="utf-8").splitlines()) > LONGEST:
             faults.append(f"more than {LONGEST} lines in {file.relative_to(ROOT)}")
-    sys.exit("; ".join(faults))
+    sys.exit("; ".join(faults) or None)
