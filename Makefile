@@ -4,7 +4,7 @@ PROFILE ?= default
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: book test test-all bench lint clean lock
+.PHONY: book test test-all bench features lint clean lock
 
 book: $(VENV)/.installed
 	$(BIN)/umlip-latents book --profile $(PROFILE)
@@ -24,9 +24,13 @@ test-all: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/run.py
 
+# extracts anew what ships in data/features, and compares
+features: $(VENV)/.installed
+	$(BIN)/python data/features/make.py
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check src tests data book/_ext
+	$(BIN)/ruff format --check src tests data book
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tests/house.py
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from contextlib import contextmanager
 
@@ -15,8 +14,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from hypothesis import HealthCheck, Phase, settings
 
-from umlip_latents import list_models, load_model
-from umlip_latents.models.environments import CURRENT
+from umlip_latents import load_model
 
 # the same few examples everywhere
 settings.register_profile(
@@ -37,20 +35,6 @@ def pytest_configure(config):
         share = max(1, joblib.cpu_count() // config.workerinput["workercount"])
         threadpoolctl.threadpool_limits(share)
         torch.set_num_threads(share)
-
-
-# the networks that this Python, that of an environment or not, can run as it is; one of those
-# that differ in their training alone stands for all of them
-HERE = {
-    name: entry
-    for name, entry in list_models().items()
-    if entry["offline"]
-    and (not name.startswith("mini-mace-") or name in ("mini-mace-mptrj", "mini-mace-base-s0"))
-    and entry.get("parameters")
-    and entry.get("environment") == os.getenv(CURRENT)
-}
-REAL = tuple(name for name, entry in HERE.items() if "like" not in entry)
-TWINS = tuple(name for name in HERE if name not in REAL)
 
 
 class Models(dict):

@@ -27,8 +27,6 @@ STRUCTURES = {
 FEATURES = {
     "nan": ("features", lambda x: x * np.nan),
     "pickled": ("features", lambda x: x.astype(object)),
-    "short": ("features", lambda x: x[:-1]),
-    "element-119": ("numbers", lambda z: z + 200),
 }
 # what is changed in a recipe, and the word that the sentence has
 RECIPES = {
@@ -92,21 +90,17 @@ MISUSE = {
     f"{EXTRACT} good.xyz --workers 0": "--workers",
     "compress gone.npz --output o.npz": "gone.npz",
     "compress element.npz --output o.npz --order 0": "--order",
-    "compare": "at least two",
+    "compare element.npz": "at least two",
     "compare element.npz element.npz": "none of them twice",
     f"{COMPARE} gone.npz": "gone.npz",
     f"{COMPARE} --metric best": "best",
     f"{COMPARE} --bootstrap {10**12}": "--bootstrap",
     f"{COMPARE} --seed {10**23}": "--seed",
-    f"{COMPARE} --model element": "--structures with --model",
     "novelty element.npz": "Missing argument",
     "novelty element.npz element.npz --tolerance -1": "--tolerance",
     "select element.npz --n 0": "--n",
-    "environments --make soap --remove soap": "exclude each other",
     "train good.json": "--output",
     "book -p every=1": "--only",
-    "book --only 03 -p every": "NAME=VALUE",
-    "book --only 03 -p 'every=!!python/object/apply:os.system [touch owned]'": "NAME=VALUE",
 }
 # and what cannot be used has status 1
 REFUSED = {
@@ -135,10 +129,10 @@ REFUSED = {
     **{f"compress bad-{name}.npz --output o.npz": f"bad-{name}.npz" for name in FEATURES},
     "compress bad-cut.npz --output o.npz": "bad-cut.npz",
     "compress bad-words.npz --output o.npz": "bad-words.npz",
-    "compress element.npz --output ./folder.npz/../element.npz": "cannot be written over",
     f"{COMPARE} bad-nan.npz": "bad-nan.npz",
     f"{COMPARE} others.npz": "same structures",
     f"{COMPARE} --n-test 1000000": "n_test 1000000",
+    f"{COMPARE} --splits 0": "n_splits 0",
     f"{COMPARE} --figure heat.doc": "heat.doc: must end in",
     "novelty element.npz chgnet-untrained-s0.npz": "element|same model",
     "select element.npz --n 100000": "n 100000",
@@ -146,7 +140,13 @@ REFUSED = {
     "environments --remove ../environments/soap": "../environments/soap: no such environment",
     "book --profile ful": "ful: no such profile .full",
     "book --only 99": "99: no such notebook",
+    "book --only 03 -p every": "NAME=VALUE",
+    "book --only 03 -p 'every=!!python/object/apply:os.system [touch owned]'": "NAME=VALUE",
     "book --only 03 -p modls=[a]": "modls: no such parameter.*models",
+    "book --only 3 -p every=0": "every 0: must be a whole number from 1 on",
+    "book --only 3 -p every=many": "every=many: must be of the kind of 3",
+    "book --only 03 -p dataset=gone.xyz": "gone.xyz: no such file",
+    "book --only 03 -p models=gone.py:Model": "gone.py: no such file",
     "train words.json --output m.safetensors": "words.json",
     "train good.json --output m.json": "must end in .safetensors",
     **{f"train {name}.json --output m.safetensors": word for name, (_, word) in RECIPES.items()},

@@ -49,7 +49,7 @@ def test_models_datasets_and_environments_are_listed(run, capsys):
     assert list(found) == list(list_models())
     assert found["chgnet-0.3.0"]["widths"] == {"backbone": 64, "last": 64}
     assert list(run("datasets")) == list(list_datasets())
-    assert {*run("environments").values()} <= {"ready", "half-made", "not made"}
+    assert {*run("environments").values()} <= {"ready", "not made"}
     for command, word in (("models", "7net-0"), ("datasets", "alexandria-random-1k")):
         assert main([command]) == 0
         assert word in capsys.readouterr().out
@@ -112,19 +112,18 @@ def test_compare_gives_the_numbers_of_scikit_matter_and_of_the_python_call(files
     found = umlip_latents.compare(features, metrics, split=split, n_splits=3, n_bootstrap=20)
     for metric in metrics:
         assert np.array(shown[metric], float) == pytest.approx(found.matrix(metric), nan_ok=True)
-        for cell in shown["intervals"][metric]:
-            value = found.matrix(metric).loc[cell["source"], cell["target"]]
-            assert cell["value"] == pytest.approx(value)
-            assert cell["low"] <= cell["high"]
+    for cell in shown["table"]:
+        value = found.matrix(cell["metric"]).loc[cell["source"], cell["target"]]
+        assert cell["error"] == pytest.approx(value)
+        assert cell["low"] <= cell["high"]
     assert (shown["split"], shown["n_splits"], shown["n_bootstrap"]) == ("structure", 3, 20)
 
 
-def test_compare_extracts_models_and_draws_the_heat_map(files, run, tmp_path):
-    command = ["compare", files / "chgnet-0.3.0.npz", "--model", "element", "--layer", "last"]
-    command += ["--structures", files / "some.xyz", "--n-test", 40]
-    shown = run(*command, "--figure", tmp_path / "heat.svg")
-    assert shown["names"] == ["chgnet-0.3.0", "element"]
-    assert 0 < shown["gfre"][1][0] < 2
+def test_compare_draws_the_heat_map_of_files_of_one_name(files, run, tmp_path):
+    paths = [files / f"{MODELS[0]}.npz", tmp_path / f"{MODELS[0]}.npz"]
+    paths[1].write_bytes((files / f"{MODELS[1]}.npz").read_bytes())
+    shown = run("compare", *paths, "--n-test", 40, "--figure", tmp_path / "heat.svg")
+    assert shown["names"] == [*map(str, paths)]
     assert "<svg" in (tmp_path / "heat.svg").read_text()
 
 

@@ -1,7 +1,7 @@
 """Write ``manifest.csv``: what made each file of results, structures and weights that ships.
 
 Each row holds the file, below ``data``; its SHA-256; what made it; the git commit at which it was
-made, or, where the file does not say, at which it came in; profile; models; data; seeds. Nothing of
+made, or, where the file does not say, at which it came in; models; data; seeds. Nothing of
 it is written by hand: run ``python data/reference-results/manifest.py`` after new results, with the
 new files committed. The seed of a table is that of its first split and of its bootstrap.
 """
@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from umlip_latents.book import load_profile
+from umlip_latents.features.shipped import read_about
 from umlip_latents.models.catalogue import list_models
 from umlip_latents.resources import DATA, sha256
 from umlip_latents.structures.read import list_datasets
 
 OUTPUT = Path(__file__).with_name("manifest.csv")
-FOLDERS = ("checkpoints", "published", "reference-results", "structures")
-ENDINGS = {".csv", ".json", ".safetensors", ".xyz"}
+FOLDERS = ("checkpoints", "features", "published", "reference-results", "structures")
+ENDINGS = {".csv", ".gz", ".json", ".npz", ".safetensors", ".xyz"}
 BUILT = {"embedded": "build.py", "li3ps4-gfn1": "build_li3ps4.py"}
 
 
@@ -40,34 +39,31 @@ def came_in(file: Path) -> str:
 
 
 def named(words: str, names: dict) -> str:
-    """Those of some names that stand among words, tables or parameters."""
-    for sign in ",[]{}:":
-        words = words.replace(sign, " ")
-    return " ".join(sorted({*words.split()} & {*names}))
+    """Those of some names that stand among words or tables."""
+    return " ".join(sorted({*words.replace(",", " ").split()} & {*names}))
 
 
 def of_result(file: Path) -> dict[str, str]:
-    """A table or the findings of a notebook, or what the benchmarks measured."""
-    return of_run(file.parent, file.stem.partition("-")[0])
+    """A table of a notebook, or what the benchmarks measured."""
+    name = file.stem.partition("-")[0]
+    card = file.with_name(f"{name}.json")
+    known = card.is_file() and json.loads(card.read_text(encoding="utf-8"))["provenance"]
+    commit = known["commit"] if known else came_in(file)
+    if name in ("scale", "benchmarks"):
+        script = "scale.py" if name == "scale" else "run.py"
+        return {"made_by": f"tests/benchmarks/{script}", "commit": commit}
+    words = file.read_text(encoding="utf-8")
+    about = {"models": named(words, list_models()), "data": named(words, list_datasets())}
+    return {"made_by": f"notebooks/{name}.ipynb", "commit": commit, "seeds": "0"} | about
 
 
-@cache
-def of_run(folder: Path, name: str) -> dict[str, str]:
-    """What the findings of a notebook say, and what all its tables and its parameters name."""
-    about = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    script = "scale.py" if name == "scale" else "run.py"
-    made = {"made_by": f"tests/benchmarks/{script}", "commit": about["provenance"]["commit"]}
-    if "profile" not in about:
-        return made
-    words = [path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"{name}-*.csv"))]
-    words.append(str(load_profile(about["profile"])[name]).replace("'", " "))
-    return made | {
-        "made_by": f"notebooks/{name}.ipynb",
-        "profile": about["profile"],
-        "models": named(" ".join(words), list_models()),
-        "data": named(" ".join(words), list_datasets()),
-        "seeds": "0",
-    }
+def of_features(file: Path) -> dict[str, str]:
+    """Features of a model on a data set, or facts about its structures."""
+    about = {"made_by": "data/features/make.py", "data": file.parent.name}
+    if file.suffix != ".npz":
+        return about | {"commit": came_in(file)}
+    model = file.stem.removesuffix("-backbone").removesuffix("-last")
+    return about | {"models": model, "commit": read_about(file)["commit"]}
 
 
 def of_checkpoint(file: Path) -> dict[str, str]:
@@ -103,7 +99,7 @@ def of_paper(file: Path) -> dict[str, str]:
 def rows() -> pd.DataFrame:
     """The manifest, as it should be."""
     makers = {"reference-results": of_result, "checkpoints": of_checkpoint}
-    makers |= {"structures": of_structures, "published": of_paper}
+    makers |= {"structures": of_structures, "published": of_paper, "features": of_features}
     return pd.DataFrame(
         {"file": name, "sha256": sha256(DATA / name)} | makers[name.split("/")[0]](DATA / name)
         for name in covered()

@@ -8,7 +8,9 @@ from typing import Any
 
 _NAMES = {
     "features.cumulants": "cumulant_features",
-    "features.extraction": "extract_features features_by_layer features_by_name FeatureBlocks",
+    "features.extraction": "extract_features features_by_layer",
+    "features.load": "load_features FeatureBlocks",
+    "features.transformer": "LatentFeatures",
     "features.table": "Features",
     "measures.compare": "compare FitOptions",
     "measures.comparison": "Comparison",
@@ -17,10 +19,12 @@ _NAMES = {
     "measures.regression": "CUTOFF TIKHONOV Regularization",
     "measures.splitting": "Split",
     "measures.streaming": "streaming_gfre",
-    "models.catalogue": "list_models load_model",
+    "analysis.place": "place",
+    "models.catalogue": "list_models load_model published_models",
     "resources": "InputError",
     "structures.read": "list_datasets load_structures",
     "structures.splits": "split_atoms",
+    "structures.tables": "atom_table structure_table",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_MODULES)

@@ -7,25 +7,20 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from ast import literal_eval
+from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import joblib
+import nbformat
 import papermill
 import yaml
 from joblib.externals.loky import ProcessPoolExecutor
 
-from . import resources
-from .resources import OFFLINE, REFERENCE, SILENT, InputError, UnreachableError, unknown_name
-from .verify import registered_downloads
+from .resources import REFERENCE, ROOT, InputError, check_at_least, unknown_name, write_file
 
-ROOT = resources.PACKAGE.parents[1]
-LAST = ("11_atlas",)  # notebooks that read the tables of others
 MOST_AT_ONCE = 4  # notebooks, each of which takes a gigabyte or two
 
 
@@ -49,12 +44,13 @@ def build(
     Parameters
     ----------
     profile
-        Name of a file in ``book/profiles``, or another such file.
+        Name of a file in ``book/profiles``, or another such file. A named one has every chapter,
+        and then a page that warns of anything is an error.
     output
         Folder for ``html``, ``results`` (tables), ``features`` (store) and ``source`` (executed
         notebooks and pages); by default ``_build``, or ``_build/own`` for one notebook.
     only
-        How the name of the notebook starts, such as ``03``. It keeps features in the book's store.
+        The number of a notebook, such as ``03``. It keeps features in the book's store.
     settings
         Its parameters that are to differ from the profile's. Files are those of this folder.
 
@@ -66,8 +62,8 @@ def build(
     Raises
     ------
     InputError
-        Unknown profile, notebook or parameter, a notebook that stops with an error, or a page that
-        cannot be built.
+        Unknown profile, notebook or parameter, a value that is not of the parameter's kind, a
+        notebook that stops with an error, or a page that cannot be built.
     """
     parameters, folder = load_profile(profile), ROOT / "_build"
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -77,47 +73,91 @@ def build(
         output = (output or Path("_build", "own")).resolve()
         name, own = own_parameters(only, settings or {})
         parameters = {name: parameters.get(name, {}) | own}
-        pages = [{"file": f"book/{page}"} for page in ("reading_errors", "glossary")]
-        toc = {"format": "jb-book", "root": f"notebooks/{name}", "parts": [{"chapters": pages}]}
+        pages = {"chapters": [{"file": "book/glossary"}]}
+        toc = {"format": "jb-book", "root": f"notebooks/{name}", "parts": [pages]}
     source = empty_source(output)
     if output != ROOT / "_build":  # where the notebooks have them by themselves
         folders = {"store": folder / "features", "results": output / "results"}
-        parameters = {name: folders | given for name, given in parameters.items()}
-    profile = "own" if settings else Path(profile).stem
-    execute_all(parameters, source, {"UMLIP_LATENTS_PROFILE": profile, **fetch_checkpoints()})
+        relative = {key: os.path.relpath(path, ROOT / "notebooks") for key, path in folders.items()}
+        parameters = {name: relative | given for name, given in parameters.items()}
+    execute_all(parameters, source)
+    if settings:
+        remove_findings(source / "notebooks" / f"{name}.ipynb")
     for folder in (output / "results", REFERENCE):
         shutil.copytree(folder, source / folder.name)
-    strict = write_configuration(source, toc, profile) and only is None
+    write_configuration(source, toc)
+    strict = only is None and isinstance(profile, str)
     build_html(source, output, *["--warningiserror"] * strict)
     return output / "html" / ("index.html" if only is None else f"{toc['root']}.html")
 
 
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Names and values of ``NAME=VALUE``, the values in YAML.
+
+    Examples
+    --------
+    >>> parse_settings(["every=1", "models=[chgnet-0.3.0, soap]"])
+    {'every': 1, 'models': ['chgnet-0.3.0', 'soap']}
+    """
+    try:
+        return {name: yaml.safe_load(value) for name, value in (t.split("=", 1) for t in texts)}
+    except (ValueError, yaml.YAMLError):
+        raise InputError(f"-p {' -p '.join(texts)}: NAME=VALUE, with the value in YAML.") from None
+
+
 def own_parameters(number: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name of a notebook that starts so, and parameters that it knows, with files found."""
+    """The name of the notebook of a number, and settings as its parameters want them."""
     notebooks = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-    found = [name for name in notebooks if name.startswith(number)]
+    found = [name for name in notebooks if name.startswith(number.zfill(2))]
     if len(found) != 1:
         raise unknown_name(number, "notebook", found or notebooks)
     known = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{found[0]}.ipynb"))
     for key in settings:
         if key not in known:
             raise unknown_name(key, f"parameter of {found[0]}", known)
-    return found[0], {key: from_notebooks(value) for key, value in settings.items()}
+    defaults = {key: literal_eval(known[key]["default"]) for key in settings}
+    return found[0], {key: conform(key, settings[key], defaults[key]) for key in settings}
 
 
-def from_notebooks(value: Any) -> Any:
-    """A parameter; a file of this folder, or its ``FILE.py:CLASS``, as the notebooks see it."""
-    if isinstance(value, list):
-        return [from_notebooks(part) for part in value]
-    file, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
-    if file and Path(file).is_file():
+def conform(name: str, value: Any, default: Any) -> Any:
+    """A value as a parameter with this default takes it; a list may be given as its one entry.
+
+    Numbers called ``every...`` and ``n_...`` are counts, from 1 on unless the default is 0.
+
+    Examples
+    --------
+    >>> conform("models", "chgnet-0.3.0", ["7net-0", "soap"])
+    ['chgnet-0.3.0']
+    >>> conform("every", "many", 3)
+    Traceback (most recent call last):
+    ...
+    umlip_latents.resources.InputError: every=many: must be of the kind of 3.
+    """
+    if isinstance(default, list):
+        values = value if isinstance(value, list) else [value]
+        return [conform(name, part, default[0] if default else None) for part in values]
+    kinds = (int, float) if isinstance(default, float) else (type(default),)
+    if default is not None and type(value) not in kinds:
+        raise InputError(f"{name}={value}: must be of the kind of {default!r}.")
+    if name.startswith(("every", "n_")):
+        check_at_least(int(default != 0), **{name: value})
+    return find_file(value) if isinstance(value, str) else value
+
+
+def find_file(text: str) -> str:
+    """A file of this folder, or ``FILE.py:CLASS`` of one, as notebooks see it; any other text."""
+    file, colon, name = text.partition(":")
+    if Path(file).is_file():
         return os.path.relpath(file, ROOT / "notebooks") + colon + name
-    return value
+    if Path(file).suffix[1:2].isalpha() and not (ROOT / "notebooks" / file).is_file():
+        raise InputError(f"{file}: no such file.")
+    return text
 
 
 def empty_source(output: Path) -> Path:
     """The folder ``source`` of an output folder, with the pages alone; results are deleted."""
-    mark = resources.ensure_dir(output) / ".umlip-latents-book"
+    output.mkdir(parents=True, exist_ok=True)
+    mark = output / ".umlip-latents-book"
     for folder in (output / "source", output / "results"):
         if folder.exists() and not mark.exists():
             raise InputError(f"{folder}: is not of a book, and is not deleted for one.")
@@ -128,28 +168,7 @@ def empty_source(output: Path) -> Path:
     return output / "source"
 
 
-def fetch_checkpoints() -> dict[str, str]:
-    """Try to download each public checkpoint that is not at hand, and each silent host once.
-
-    Notebooks leave out by name what is not there. Returns the variable that keeps them from asking
-    the silent hosts again.
-    """
-    silent: set[str] = set()
-    for file, url, digest in registered_downloads("models"):
-        host = urlsplit(url).netloc
-        if host in silent or resources.find_copy(file) or os.environ.get(OFFLINE):
-            continue
-        try:
-            resources.fetch(file, url, digest)
-        except InputError as error:
-            print(error, file=sys.stderr)
-            silent |= {host} if isinstance(error, UnreachableError) else set()
-    return {SILENT: " ".join(sorted(silent))}
-
-
-def execute_all(
-    parameters: Mapping[str, Mapping[str, Any]], source: Path, variables: Mapping[str, str]
-) -> None:
+def execute_all(parameters: Mapping[str, Mapping[str, Any]], source: Path) -> None:
     """Run notebooks in processes of their own, side by side, and print the seconds of each.
 
     Parameters
@@ -158,22 +177,19 @@ def execute_all(
         Of every notebook, by its name.
     source
         The folder whose ``notebooks`` gets the executed ones.
-    variables
-        Environment variables for the notebooks alone.
     """
     n_cores = joblib.cpu_count()
     at_once = min(n_cores, MOST_AT_ONCE, len(parameters))
+    variables = {}
     if at_once > 1:  # a thread for each, and the cores shared out; the last one finds one free
         cores = str(max(2, n_cores // at_once))
-        variables = {**variables, "OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": cores}
-    pool = ProcessPoolExecutor(at_once, env=dict(variables))
+        variables = {"OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": cores}
+    pool = ProcessPoolExecutor(at_once, env=variables)
     try:
-        for last in (False, True):
-            names = [name for name in parameters if (name in LAST) == last]
-            paths = [ROOT / "notebooks" / f"{name}.ipynb" for name in names]
-            jobs = [pool.submit(execute, path, source, parameters[path.stem]) for path in paths]
-            for job in as_completed(jobs):
-                print(job.result(), flush=True)
+        paths = {ROOT / "notebooks" / f"{name}.ipynb": own for name, own in parameters.items()}
+        jobs = [pool.submit(execute, path, source, own) for path, own in paths.items()]
+        for job in as_completed(jobs):
+            print(job.result(), flush=True)
     finally:
         pool.shutdown(kill_workers=True)
 
@@ -182,11 +198,7 @@ def execute(notebook: Path, source: Path, parameters: Mapping[str, Any]) -> str:
     """Run one notebook by papermill from its own folder; returns what it took."""
     start, target = time.monotonic(), source / "notebooks" / notebook.name
     known = papermill.inspect_notebook(str(notebook))
-    given = {  # relative, so that a page does not show where it was built
-        key: os.path.relpath(value, notebook.parent) if isinstance(value, Path) else value
-        for key, value in parameters.items()
-        if key in known
-    }
+    given = {key: value for key, value in parameters.items() if key in known}
     options = {"cwd": notebook.parent, "kernel_name": "python3", "progress_bar": False}
     try:
         papermill.execute_notebook(notebook, target, given, **options)
@@ -197,31 +209,34 @@ def execute(notebook: Path, source: Path, parameters: Mapping[str, Any]) -> str:
     return f"{time.monotonic() - start:6.0f} s  {notebook.stem}"
 
 
-def write_configuration(source: Path, toc: dict[str, Any], profile: str) -> bool:
-    """Write contents and configuration; returns whether every notebook of the contents is there.
+def remove_findings(path: Path) -> None:
+    """Take what the book found out of a notebook that ran on other data: findings and captions."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [c for c in notebook.cells if "finding" not in c.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if "mystnb" in cell.metadata:
+            cell.metadata["mystnb"] = {"image": {"alt": "A figure of this chapter on other data"}}
+    nbformat.write(notebook, path)
+
+
+def write_configuration(source: Path, toc: dict[str, Any]) -> None:
+    """Write the configuration, and the contents without the chapters that are not there.
 
     Where the build knows its repository, as on GitHub, each page gets buttons that lead there and
     that run its notebook on Binder and Colab.
     """
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    values = {"latents_profile": profile, "latents_results": str(source.parent / "results")}
-    config["sphinx"]["config"] |= values
+    config["sphinx"]["config"]["latents_results"] = str(source.parent / "results")
     if repository := os.environ.get("GITHUB_REPOSITORY"):
         url, branch = f"https://github.com/{repository}", os.environ.get("GITHUB_REF_NAME", "main")
         config["repository"] = {"url": url, "branch": branch}
-        config["html"]["use_repository_button"] = True
-        hosts = (
-            ("binderhub", "https://mybinder.org"),
-            ("colab", "https://colab.research.google.com"),
-        )
-        config["launch_buttons"] = {f"{name}_url": url for name, url in hosts}
-    n_chapters = sum(len(part["chapters"]) for part in toc["parts"])
+    else:  # nowhere for a button to lead
+        del config["launch_buttons"], config["html"]["use_repository_button"]
     for part in toc["parts"]:
         part["chapters"] = [c for c in part["chapters"] if [*source.glob(f"{c['file']}.*")]]
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     for name, content in (("_config.yml", config), ("_toc.yml", toc)):
-        resources.write_file(source / name, yaml.safe_dump(content, sort_keys=False))
-    return n_chapters == sum(len(part["chapters"]) for part in toc["parts"])
+        write_file(source / name, yaml.safe_dump(content, sort_keys=False))
 
 
 def build_html(source: Path, output: Path, *options: str) -> None:
@@ -231,19 +246,9 @@ def build_html(source: Path, output: Path, *options: str) -> None:
     command += ["--path-output", str(source), *options]
     log = subprocess.run(command, capture_output=True, text=True)
     text = log.stdout + log.stderr
-    resources.write_file(output / "jupyter-book.log", text)
+    write_file(output / "jupyter-book.log", text)
     if log.returncode:
         print(*text.splitlines()[-30:], sep="\n", file=sys.stderr)
         raise InputError(f"{output / 'jupyter-book.log'}: says why the pages cannot be built.")
     shutil.rmtree(output / "html", ignore_errors=True)
     (source / "_build" / "html").rename(output / "html")
-
-
-def serve(page: Path) -> None:
-    """Show a page and all others of its book on this machine alone, until interrupted."""
-    folder = next(parent for parent in page.parents if parent.name == "html")
-    handler = partial(SimpleHTTPRequestHandler, directory=folder)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        address = f"http://127.0.0.1:{server.server_port}/{page.relative_to(folder).as_posix()}"
-        print(f"{address} (until Ctrl-C)", flush=True)
-        server.serve_forever()

@@ -2,28 +2,73 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from tabulate import tabulate
 
 import umlip_latents as latents  # imports what a command asks for, and the libraries behind it
 
-from . import arguments as arg
-from .resources import InputError, provenance, registry
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from ase import Atoms
+from .measures import METRICS, SIMILARITIES
+from .resources import InputError, check_writable, provenance, registry
 
 Answer = tuple[Any, ...]  # for programs, for people, and the exit status if there can be another
+FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+METRIC = click.Choice((*METRICS, *SIMILARITIES))
+COUNT = click.IntRange(0, 10_000)  # splits and resamples are held in memory
+MODEL = "A name, a checkpoint, or a class of yours, FILE.py:CLASS, whose code runs; repeatable."
+DEVICE = click.option("--device", default="auto", help="PyTorch's: auto, cpu, cuda, cuda:1 ...")
+
+
+class Output(click.Path):
+    """A file that can be written, with one of some endings."""
+
+    def __init__(self, *endings: str) -> None:
+        super().__init__(path_type=Path)
+        self.endings = endings
+
+    def convert(self, value: Any, *context: Any) -> Path:
+        path = super().convert(value, *context)
+        if path.suffix.lower() not in self.endings:
+            raise InputError(f"{path}: must end in {' or '.join(self.endings)}.")
+        check_writable(path)
+        return path
+
+
+class Command(click.Command):
+    """A command whose function returns an `Answer`, printed for people or with ``--json``.
+
+    Nothing else reaches the standard output, whatever a library prints on the way.
+    """
+
+    def __init__(self, *given: Any, params: list[click.Parameter], **options: Any) -> None:
+        as_json = click.Option(["--json", "as_json"], is_flag=True, help="Machine-readable output.")
+        super().__init__(*given, params=[*params, as_json], **options)
+
+    def invoke(self, context: click.Context) -> int:
+        as_json = context.params.pop("as_json")
+        with contextlib.redirect_stdout(sys.stderr):
+            data, text, *status = super().invoke(context)
+        if as_json:  # which has no word for what is not a number
+            data = json.loads(json.dumps(data), parse_constant=lambda _: None)
+            text = json.dumps(data, indent=1)
+        click.echo(text)
+        return sum(status)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name="umlip-latents")
 def cli() -> None:
     """Latent features of universal interatomic potentials."""
+
+
+cli.command_class = Command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,166 +79,149 @@ def main(argv: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except click.Abort:  # Ctrl-C
-        arg.print_error("interrupted.")
-        return 130
+        sentence, status = "interrupted.", 130
     except InputError as error:
-        arg.print_error(str(error))
+        sentence, status = str(error), 1
     except OSError as error:
-        arg.print_error(f"{error.filename or 'the system'}: {error.strerror or error}.")
-    return 1
+        sentence, status = f"{error.filename or 'the system'}: {error.strerror or error}.", 1
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(sentence.split()))  # one line
+    click.echo(f"umlip-latents: {text}", err=True)
+    return status
 
 
 @cli.command()
-@arg.answer
 def models() -> Answer:
     """List the named models."""
-    from tabulate import tabulate
-
     found, shown = latents.list_models(), ("family", "training_data", "functional", "licence")
     rows = [("*" * e["offline"], name, *map(e.get, shown)) for name, e in found.items()]
-    note = "* runs offline; the others download their weights when they are first used"
-    return found, f"{tabulate(rows, ('', 'name', *shown))}\n\n{note}"
+    note = "\n\n* runs offline; the others download their weights when they are first used"
+    return found, tabulate(rows, ("", "name", *shown)) + note
 
 
 @cli.command()
-@arg.answer
 def datasets() -> Answer:
     """List the registered data sets."""
-    from tabulate import tabulate
-
     found, shown = registry("datasets"), ("licence", "description")
     rows = [(n, "embedded" if "path" in e else "", *map(e.get, shown)) for n, e in found.items()]
     return found, tabulate(rows, ("name", "", *shown))
 
 
 @cli.command()
-@click.option("--model", "models", multiple=True, required=True, help=arg.MODEL_HELP)
+@click.option("--model", "models", multiple=True, required=True, help=MODEL)
 @click.option("--structures", required=True, help="A data set's name, or a file.")
-@click.option("--output", type=arg.Output(".npz"), help="NPZ file to write.")
-@click.option("--workers", type=arg.COUNT, help="Parallel processes; by default all cores.")
-@arg.model_options
-@arg.answer
-def extract(models: Sequence[str], structures: str, output: Path | None, **options: Any) -> Answer:
+@click.option("--layer", default="backbone", help="backbone, last, interaction-1 ...")
+@click.option("--output", type=Output(".npz"), help="NPZ file to write.")
+@click.option("--store", type=FOLDER, help="Folder to keep features in and resume from.")
+@click.option("--trust", is_flag=True, help="Load what is pickled or has no known SHA-256.")
+@click.option("--workers", type=click.IntRange(1), help="Parallel processes; by default all cores.")
+@DEVICE
+def extract(
+    models: Sequence[str], structures: str, output: Path | None, trust: bool, **options: Any
+) -> Answer:
     """Per-atom features of structures, as a file, in a store or both."""
-    if not (output or options["store"]):
-        raise click.UsageError("Give --output, --store, or both.")
-    if output and len(models) > 1:
-        raise click.UsageError("Give one --model with --output; several fill a --store.")
-    read, found, failures = latents.load_structures(structures), [], []
+    if not (output or options["store"]) or (output and len(models) > 1):
+        raise click.UsageError("Give --output, --store, or both, and one --model with --output.")
+    read, data, sizes = latents.load_structures(structures), {}, []
     for name in models:
-        try:
-            found.append(extract_one(read, name, **options))
-        except InputError as error:  # no reason to leave out the other models
-            failures.append(str(error))
-    if failures:
-        raise InputError(" ".join(failures))
-    if output:
-        found[0].save(output)
-    for index, why in {i: why for f in found for i, why in f.dropped.items()}.items():
-        formula = read[index].get_chemical_formula()
-        click.echo(f"left out structure {index} ({formula}): {why}", err=True)
-    data = {
-        f.model: {"layer": f.layer, "shape": f.features.shape, "dropped": f.dropped} for f in found
-    }
-    size = "{} {}: {} atoms x {} features of {} structures".format
-    return data, "\n".join(size(f.model, f.layer, *f.features.shape, len(f.kept)) for f in found)
-
-
-def extract_one(
-    structures: Sequence[Atoms], model: str, trust: bool, device: str, **options: Any
-) -> latents.Features:
-    """Features of structures by one model."""
-    loaded = latents.load_model(model, trust=trust, device=device)
-    return latents.extract_features(structures, loaded, device=device, **options)
+        model = latents.load_model(name, trust=trust, device=options["device"])
+        found = latents.extract_features(read, model, **options)
+        if output:
+            found.save(output)
+        for index, why in found.dropped.items():
+            formula = read[index].get_chemical_formula()
+            click.echo(f"left out structure {index} ({formula}): {why}", err=True)
+        rows, columns = shape = found.features.shape
+        data[found.model] = {"layer": found.layer, "shape": shape, "dropped": found.dropped}
+        sizes.append(f"{found.model} {found.layer}: {rows} atoms x {columns} features")
+    return data, "\n".join(sizes)
 
 
 @cli.command()
-@click.argument("features", type=arg.FILE)
+@click.argument("features", type=FILE)
 @click.option("--order", default=4, type=click.IntRange(1, 8), help="Number of cumulants.")
-@click.option("--output", required=True, type=arg.Output(".npz"), help="NPZ file to write.")
-@arg.answer
+@click.option("--output", required=True, type=Output(".npz"), help="NPZ file to write.")
 def compress(features: Path, order: int, output: Path) -> Answer:
     """Cumulants of the FEATURES that extract wrote: one row per structure."""
     from .features.cumulants import structure_features
 
-    if output.exists() and output.samefile(features):
-        raise InputError(f"{output}: is read, and cannot be written over.")
     compressed = structure_features(latents.Features.load(features), order)
     compressed.save(output)
-    rows, columns = compressed.features.shape
-    text = f"{output}: {rows} structures x {columns} features"
-    return {"shape": [rows, columns], "output": str(output)}, text
+    rows, columns = shape = compressed.features.shape
+    return {"shape": shape}, f"{output}: {rows} structures x {columns} features"
 
 
 @cli.command()
-@click.argument("files", nargs=-1, type=arg.FILE)
-@click.option("--model", "models", multiple=True, help=arg.MODEL_HELP)
-@click.option("--structures", help="For --model: a data set's name, or a file.")
-@arg.model_options
-@click.option(
-    "--metric", "metrics", multiple=True, default=["gfre"], type=arg.METRIC, help="Repeat."
-)
+@click.argument("files", nargs=-1, type=FILE)
+@click.option("--metric", "metrics", multiple=True, default=["gfre"], type=METRIC)
 @click.option("--split", default="structure", type=click.Choice(("atom", "structure", "system")))
-@click.option("--splits", "n_splits", default=1, type=arg.COUNT, help="Random splits.")
+@click.option("--splits", "n_splits", default=1, type=COUNT, help="How many.")
 @click.option("--n-test", type=click.IntRange(1), help="Test atoms; by default at most 1000.")
-@click.option("--seed", default=0, type=arg.SEED, help="Of the first split.")
+@click.option("--seed", default=0, type=click.IntRange(0, 2**31), help="Of the first split.")
 @click.option("--within-element", is_flag=True, help="Take the element means off first.")
 @click.option("--folds", type=click.Choice(("atom", "group")), help="By default as the split.")
-@click.option("--bootstrap", "n_bootstrap", default=0, type=arg.RESAMPLES, help="Resamples.")
-@click.option("--figure", type=arg.Output(".svg", ".pdf", ".png"), help="Heat maps to write.")
-@arg.answer
+@click.option("--bootstrap", "n_bootstrap", default=0, type=COUNT, help="Resamples.")
+@click.option("--figure", type=Output(".svg", ".pdf", ".png"), help="Heat maps to write.")
+@DEVICE
 def compare(
-    files: Sequence[Path], models: Sequence[str], structures: str | None, **options: Any
-) -> Answer:
-    """Errors and other measures between FILES that extract wrote, models, or both."""
-    if len({*files, *models}) < max(len(files) + len(models), 2):
-        raise click.UsageError("Give at least two files or models, none of them twice.")
-    if bool(models) != bool(structures):
-        raise click.UsageError("Give --structures with --model, and not without it.")
+    files: Sequence[Path], split: str, n_test: int | None, seed: int, folds: str | None,
+    figure: Path | None, device: str, **options: Any,
+) -> Answer:  # fmt: skip
+    """Errors and other measures between FILES that extract or compress wrote."""
+    if len({*files}) < max(len(files), 2):
+        raise click.UsageError("Give at least two files, none of them twice.")
     stems = [path.stem for path in files]
-    names = stems if len({*stems, *models}) == len(files) + len(models) else map(str, files)
+    names = stems if len({*stems}) == len(files) else map(str, files)
     features = {n: latents.Features.load(p) for n, p in zip(names, files, strict=True)}
-    read = latents.load_structures(structures) if structures else []
-    chosen = {key: options[key] for key in ("layer", "store", "trust", "device")}
-    features |= {name: extract_one(read, name, **chosen) for name in models}
-    split = latents.Split(options["split"], n_test=options["n_test"], seed=options["seed"])
-    fit = latents.FitOptions(folds=options["folds"], device=options["device"], progress=True)
-    keys = ("metrics", "n_splits", "within_element", "n_bootstrap")
-    given = {key: options[key] for key in keys}
-    found = latents.compare(features, split=split, options=fit, **given)
-    if options["figure"]:
+    drawn = latents.Split(split, n_test=n_test, seed=seed)
+    fit = latents.FitOptions(folds=folds, device=device, progress=True)
+    found = latents.compare(features, split=drawn, options=fit, **options)
+    if figure:
         from .plots.style import save_figure
 
-        save_figure(found.heat_map(), options["figure"])
-    table = without_nan(found.table.rename(columns={"error": "value"})).set_index("metric")
+        save_figure(found.heat_map(), figure)
     data = {
-        "names": list(found.names),
-        **{m: without_nan(found.matrix(m)).to_numpy().tolist() for m in found.metrics},
-        "intervals": {m: table.loc[[m]].to_dict("records") for m in found.metrics},
-        **{key: options[key] for key in ("split", "n_splits", "n_bootstrap", "seed")},
-        **{key: getattr(found, key) for key in ("folds", "within_element", "left_out")},
-        "n_train": min(found.n_train),
-        "n_test": min(found.n_test),
+        "names": found.names,
+        **{m: found.matrix(m).to_numpy().tolist() for m in found.metrics},
+        "table": found.table.to_dict("records"),
+        **{"split": split, "seed": seed, "folds": found.folds, "left_out": found.left_out},
+        **{"n_train": min(found.n_train), "n_test": min(found.n_test), **options},
         "n_structures": len(found.structures),
         "fingerprints": {name: f.fingerprint for name, f in features.items()},
         "provenance": provenance(files),
     }
-    matrices = [f"{m.upper()}\n{found.matrix(m).round(4).to_string()}" for m in found.metrics]
-    return data, "\n\n".join(
-        [*matrices, "Row = source, column = target.", *found.left_out.values()]
-    )
-
-
-def without_nan(table: pd.DataFrame) -> pd.DataFrame:
-    """A table that JSON can hold: None for what is not a number."""
-    return table.astype(object).where(table.notna(), None)
+    shown = [f"{m.upper()}\n{found.matrix(m).round(4).to_string()}" for m in found.metrics]
+    return data, "\n\n".join([*shown, "Row = source, column = target.", *found.left_out.values()])
 
 
 @cli.command()
-@click.argument("reference", type=arg.FILE)
-@click.argument("new", type=arg.FILE)
+@click.argument("model")
+@click.option("--structures", default="embedded-third", help="A data set whose features ship.")
+@click.option("--start", help="The published checkpoint that it was fine-tuned from.")
+@click.option("--layer", default="backbone", type=click.Choice(("backbone", "last")))
+@click.option("--splits", "n_splits", default=5, type=click.IntRange(1), help="How many.")
+@click.option("--report", type=Output(".html"), help="Page to write, which needs no network.")
+@click.option("--trust", is_flag=True, help="Load what is pickled or has no known SHA-256.")
+@DEVICE
+def place(
+    model: str, structures: str, report: Path | None, trust: bool, device: str, **options: Any
+) -> Answer:
+    """Where a MODEL stands among the published ones."""
+    from .analysis.report import format_text, write_report
+
+    loaded = latents.load_model(model, trust=trust, device=device)
+    found = latents.place(loaded, structures, **options)
+    if report:
+        write_report(found, report)
+    tables = {"table": found.table, "properties": found.properties}
+    data = {key: table.reset_index().to_dict("records") for key, table in tables.items()}
+    data |= {"model": found.name, "retention": found.retention, "provenance": provenance()}
+    return data, format_text(found)
+
+
+@cli.command()
+@click.argument("reference", type=FILE)
+@click.argument("new", type=FILE)
 @click.option("--tolerance", default=0.01, type=click.FloatRange(0), help="For duplicates.")
-@arg.answer
 def novelty(reference: Path, new: Path, tolerance: float) -> Answer:
     """How new the structures of NEW are to those of REFERENCE, two files that extract wrote."""
     from .analysis.novelty import novelty as score_novelty
@@ -205,15 +233,13 @@ def novelty(reference: Path, new: Path, tolerance: float) -> Answer:
     keys = ("scores", "duplicates_within_new", "duplicates_new_and_reference")
     tables = dict(zip(keys, (scores.reset_index(), *pairs), strict=True))
     data = {name: table.to_dict("records") for name, table in tables.items()}
-    form = {"index": False, "float_format": "{:.3g}".format}
-    shown = [f"{name}\n{table.head(20).to_string(**form)}" for name, table in tables.items()]
+    shown = (f"{n}\n{t.head(20).round(4).to_string(index=False)}" for n, t in tables.items())
     return data | {"provenance": provenance([reference, new])}, "\n\n".join(shown)
 
 
 @cli.command()
-@click.argument("features", type=arg.FILE)
+@click.argument("features", type=FILE)
 @click.option("--n", default=50, type=click.IntRange(1), help="How many.")
-@arg.answer
 def select(features: Path, n: int) -> Answer:
     """Structures to label first, of the FEATURES that extract wrote."""
     from .analysis.selection import farthest_points
@@ -225,24 +251,20 @@ def select(features: Path, n: int) -> Answer:
 
 @cli.command()
 @click.option("--make", metavar="NAME", help="Make it now, not on first use.")
-@click.option("--remove", metavar="NAME", help="Delete it.")
-@arg.answer
+@click.option("--remove", metavar="NAME", help="Delete it first.")
 def environments(make: str | None, remove: str | None) -> Answer:
     """Pythons of model families whose packages clash."""
-    if make and remove:
-        raise click.UsageError("--make and --remove exclude each other.")
     from .models import environments as pythons
 
-    if make:
-        pythons.make_environment(make)
     if remove:
         pythons.remove_environment(remove)
+    if make:
+        pythons.make_environment(make)
     states = pythons.list_environments()
     return states, "\n".join(f"{name:12} {state}" for name, state in states.items())
 
 
 @cli.command()
-@arg.answer
 def verify() -> Answer:
     """Check what ships and the downloads that are at hand against their SHA-256."""
     from .verify import verify as check_files
@@ -252,10 +274,9 @@ def verify() -> Answer:
 
 
 @cli.command()
-@click.argument("recipe", type=arg.FILE)
-@click.option("--output", required=True, type=arg.Output(".safetensors"), help="File to write.")
-@arg.DEVICE
-@arg.answer
+@click.argument("recipe", type=FILE)
+@click.option("--output", required=True, type=Output(".safetensors"), help="File to write.")
+@DEVICE
 def train(recipe: Path, output: Path, device: str) -> Answer:
     """Train a model from a JSON RECIPE, as those in data/recipes."""
     from .training.train import train_recipe
@@ -267,18 +288,13 @@ def train(recipe: Path, output: Path, device: str) -> Answer:
 @cli.command()
 @click.option("--profile", default="default", help="default or full.")
 @click.option("--only", metavar="NN", help="One notebook, such as 03, and its page alone.")
-@click.option("-p", "settings", multiple=True, metavar="NAME=VALUE", help="Parameters of --only.")
-@click.option("--output", type=arg.FOLDER, help="Folder to build in: _build, or _build/own.")
-@click.option("--serve", is_flag=True, help="Show the pages on this machine until Ctrl-C.")
-def book(
-    profile: str, only: str | None, settings: Sequence[str], output: Path | None, serve: bool
-) -> None:
+@click.option("-p", "settings", multiple=True, help="Its parameter, NAME=VALUE in YAML.")
+@click.option("--output", type=FOLDER, help="Folder to build in: _build, or _build/own.")
+def book(profile: str, only: str | None, settings: Sequence[str], output: Path | None) -> Answer:
     """Execute the notebooks and build the book."""
     from . import book
 
     if settings and only is None:
         raise click.UsageError("-p needs --only, the notebook whose parameters these are.")
-    page = book.build(profile, output, only, arg.parse_parameters(settings))
-    click.echo(page)
-    if serve:
-        book.serve(page)
+    page = book.build(profile, output, only, book.parse_settings(settings))
+    return {"page": str(page)}, page.as_uri()

@@ -8,27 +8,27 @@ import platform
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 if TYPE_CHECKING:  # slow to import
     import pandas as pd
     import torch
 
 PACKAGE = Path(__file__).parent
+ROOT = PACKAGE.parents[1]  # of a checkout
 
 # a wheel carries `data` inside the package, a checkout beside `src`
-DATA = PACKAGE / "data" if (PACKAGE / "data").is_dir() else PACKAGE.parents[1] / "data"
+DATA = PACKAGE / "data" if (PACKAGE / "data").is_dir() else ROOT / "data"
 REFERENCE = DATA / "reference-results" / "full"
 PUBLISHED = DATA / "published" / "reconstruction_errors.csv"
 OFFLINE = "UMLIP_LATENTS_OFFLINE"  # set to anything: download nothing
-SILENT = "UMLIP_LATENTS_SILENT_HOSTS"  # hosts with spaces between that did not answer: not asked
 SECURE = "https://"  # how every address begins
 TIMEOUTS = (5, 60)  # seconds for a connection, and without a byte
 LIBRARIES = ("umlip-latents", "numpy", "torch", "ase", "chgnet", "mace-torch", "skmatter")
@@ -36,10 +36,6 @@ LIBRARIES = ("umlip-latents", "numpy", "torch", "ase", "chgnet", "mace-torch", "
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one clear sentence."""
-
-
-class UnreachableError(InputError):
-    """A host on the network cannot be reached."""
 
 
 @cache
@@ -189,8 +185,7 @@ def fetch(file: str, url: str, expected: str | None = None, *, trust: bool = Fal
     Raises
     ------
     InputError
-        No copy can be had, or it has another SHA-256, or none is known; `UnreachableError` if the
-        host does not answer.
+        No copy can be had, or it has another SHA-256, or none is known.
     """
     record, source = cache_folder() / f"{Path(file).name}.sha256", "the registry says"
     if not expected and record.is_file():
@@ -212,63 +207,45 @@ def download(url: str, path: Path, expected: str | None) -> Path:
     """Try once to download a file, which is there only if it is whole and as expected."""
     if os.environ.get(OFFLINE):
         raise InputError(f"{path.name}: is not at hand, and {OFFLINE} forbids to download it.")
-    if (host := urlsplit(url).netloc) in os.environ.get(SILENT, "").split():
-        raise InputError(f"{path.name}: is not at hand, and {host} did not answer before.")
-    if not url.startswith(SECURE):
-        raise InputError(f"{path.name}: refusing to download from {url}, which is not https.")
 
     import pooch
-    import requests
 
-    def check_redirect(reply: requests.Response, **_: Any) -> None:
-        target = urljoin(reply.url, reply.headers.get("location", ""))
-        if not target.startswith(SECURE):
-            raise InputError(f"{path.name}: {url} leads to {target}, which is not https.")
+    def check_https(address: str) -> None:
+        if not address.startswith(SECURE):
+            raise InputError(f"{address} is not https")
 
     pooch.get_logger().setLevel("WARNING")  # the bar says what is downloaded
-    options = {"timeout": TIMEOUTS, "hooks": {"response": check_redirect}}
-    get = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, **options)
+    check = {"response": lambda r, **_: check_https(urljoin(r.url, r.headers.get("location", "")))}
+    get = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=TIMEOUTS, hooks=check)
     try:
-        folder = ensure_dir(path.parent)
-        return Path(pooch.retrieve(url, expected, path.name, folder, downloader=get))
-    except (OSError, ValueError) as error:  # ValueError: another SHA-256
-        if isinstance(error, InputError):
-            raise
-        kind = UnreachableError if isinstance(error, requests.ConnectionError) else InputError
-        raise kind(
+        check_https(url)
+        return Path(pooch.retrieve(url, expected, path.name, path.parent, downloader=get))
+    except (OSError, ValueError) as error:  # ValueError: another SHA-256, or not https
+        raise InputError(
             f"{path.name}: cannot be downloaded from {url} ({error}); "
             "put a copy into the folder named by UMLIP_LATENTS_DATA."
         ) from error
 
 
-def save_results(
-    folder: str | Path,
-    name: str,
-    findings: Sequence[Mapping[str, str]],
-    headlines: Sequence[str] = (),
-    **tables: pd.DataFrame,
-) -> None:
-    """Write what a notebook found: ``<name>.json`` and ``<name>-<table>.csv``.
+def save_results(folder: str | Path, name: str, **tables: pd.DataFrame) -> None:
+    """Write a notebook's tables, ``<name>-<table>.csv``, and their provenance, ``<name>.json``.
 
-    Each of the `findings` has a ``question`` and a ``finding``; `headlines` are sentences for the
-    front page; a table without rows is not written. The folder is made if it is not there.
+    A table without rows is not written. The folder is made if it is not there.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_results(folder, "03_mine", [], ["It is so."])
+    ...     save_results(folder, "03_mine")
     ...     os.listdir(folder)
     ['03_mine.json']
     """
     folder = ensure_dir(Path(folder))
     for key, table in tables.items():
         if not table.empty:
-            text = table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+            text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
             write_file(folder / f"{name}-{key}.csv", text)
-    content = {"headlines": [*headlines], "findings": [*findings], "provenance": provenance()}
-    content["profile"] = os.environ.get("UMLIP_LATENTS_PROFILE", "interactive")
-    write_file(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
+    write_file(folder / f"{name}.json", json.dumps({"provenance": provenance()}, indent=1) + "\n")
 
 
 def provenance(files: Iterable[Path] = ()) -> dict[str, Any]:
@@ -284,15 +261,11 @@ def provenance(files: Iterable[Path] = ()) -> dict[str, Any]:
 
 @cache
 def git_commit() -> str:
-    """The commit of the checkout that holds this file, not of one that it is installed into."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(PACKAGE), *arguments]
-        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
-
+    """The commit of the checkout that this package is part of, if it is."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        if git("ls-files", "--full-name", "resources.py") == "src/umlip_latents/resources.py":
-            return git("describe", "--always", "--dirty", "--abbrev=12")
+        if (ROOT / ".git").exists():
+            return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
     except (OSError, subprocess.CalledProcessError):
         pass
     return "unknown"

@@ -5,7 +5,6 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import kstest
 from sklearn.linear_model import Ridge
-from sklearn.metrics import roc_auc_score
 
 from umlip_latents import Features
 from umlip_latents.analysis.novelty import (
@@ -13,7 +12,6 @@ from umlip_latents.analysis.novelty import (
     VARIANCE_SHARE,
     novelty,
     novelty_scores,
-    separation,
 )
 from umlip_latents.resources import InputError
 
@@ -86,17 +84,6 @@ def test_percentiles_of_exchangeable_structures_are_uniform():
     # with its siblings at hand every structure of the reference looks familiar, and all else new
     known, new = drawn[0][0], drawn[4][0]
     assert novelty(known, new)["distance_percentile"].median() > 99
-
-
-def test_separation_is_the_area_under_the_roc_curve():
-    rng = np.random.default_rng(0)
-    scores, new = rng.integers(9, size=120) / 2, rng.random(120) < 0.3
-    found = separation(scores, new, np.arange(120) // 3, n_bootstrap=50)
-    assert found[0] == pytest.approx(roc_auc_score(new, scores), abs=1e-12)
-    assert len(found) == 51
-    assert found[1:].std() > 0.01
-    with pytest.raises(InputError, match="familiar structures and new ones"):
-        separation(scores, np.full(120, True), range(120))
 
 
 def test_too_little_is_refused(clouds):

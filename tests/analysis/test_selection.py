@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist, pdist
 
 from umlip_latents import cumulant_features, extract_features
@@ -12,28 +11,12 @@ from umlip_latents.analysis.properties import rotated, translated
 from umlip_latents.analysis.selection import (
     CUMULANT_ORDER,
     farthest_points,
-    frechet_distance,
     maximum_mean_discrepancy,
     near_duplicates,
-    set_distances,
 )
 from umlip_latents.resources import InputError
 
 from .test_novelty import features_of
-
-
-def test_frechet_distance_agrees_with_matrix_roots_and_is_a_distance():
-    rng = np.random.default_rng(0)
-    x, y, z = (rng.normal(size=(n, 5)) @ rng.normal(size=(5, 5)) for n in (60, 80, 70))
-    a, b = np.cov(x.T, bias=True), np.cov(y.T, bias=True)
-    trace = np.trace(a + b - 2 * sqrtm(sqrtm(a) @ b @ sqrtm(a)).real)
-    expected = np.sqrt(np.square(x.mean(axis=0) - y.mean(axis=0)).sum() + trace)
-    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-8)
-    assert frechet_distance(x, x) < 1e-6
-    assert frechet_distance(x, y) == pytest.approx(frechet_distance(y, x), rel=1e-9)
-    assert frechet_distance(x, z) <= frechet_distance(x, y) + frechet_distance(y, z)
-    # fewer points than dimensions
-    assert frechet_distance(x[:3], x[:3] + 2) == pytest.approx(2 * np.sqrt(5), rel=1e-6)
 
 
 def test_discrepancy_agrees_with_a_double_loop():
@@ -99,5 +82,3 @@ def test_too_little_is_refused():
     for n in (0, 5):
         with pytest.raises(InputError, match=f"n {n}"):
             farthest_points(few, n)
-    with pytest.raises(InputError, match="two structures of each"):
-        set_distances(few, few.select([0]))

@@ -1,11 +1,9 @@
 """The built book: the notebooks run through papermill, the pages are whole and need no web."""
 
-import json
 import re
 import runpy
 from functools import cache
 from html.parser import HTMLParser
-from io import StringIO
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -13,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from umlip_latents.book import ROOT
+from umlip_latents.book import ROOT, remove_findings
 from umlip_latents.resources import REFERENCE
 
 
@@ -64,8 +62,6 @@ def notebooks(html) -> dict[str, list]:
 def test_no_cell_ended_in_an_error_and_every_notebook_shows_figures(html, notebooks):
     for name, outputs in notebooks.items():
         assert not [o for o in outputs if o.output_type == "error"], name
-        # a page would show what such an output is called
-        assert all(o["data"].get("text/markdown", "words") for o in outputs if "data" in o), name
         page = (html / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
         assert "<img" in page or "<canvas" in page or "<svg" in page, name
         assert (html.parent / "results" / f"{name}.json").is_file(), name
@@ -98,9 +94,8 @@ def test_no_page_needs_the_web(pages):
 
 
 def test_formulas_are_typeset_and_values_filled_in(html, pages):
-    reading = (html / "book" / "reading_errors.html").read_text(encoding="utf-8")
-    assert reading.count("<math ") > 5
-    assert "\\arg" not in reading
+    reading = (html / "notebooks" / "02_errors.html").read_text(encoding="utf-8")
+    assert reading.count("<math ") > 2
     for page in pages:
         text = re.sub(
             r"<(script|style|pre).*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.S
@@ -120,12 +115,6 @@ def test_the_reference_shows_what_is_public_and_nothing_else(html):
     assert all(name.startswith(protocol) for name in extra), extra
 
 
-def test_the_front_page_has_a_figure_and_headlines(html):
-    text = (html / "book" / "index.html").read_text(encoding="utf-8")
-    assert text.count(">more<") >= 3
-    assert re.search(r"<figcaption>.*In \d+ of \d+ cases a network rebuilds", text, re.S)
-
-
 def test_the_evidence_hands_out_its_tables(html):
     page = html / "book" / "results.html"
     text = page.read_text(encoding="utf-8")
@@ -135,18 +124,30 @@ def test_the_evidence_hands_out_its_tables(html):
         assert (page.parent / link).read_text(encoding="utf-8").count("\n") > 1, name
 
 
-def test_the_explorer_has_every_error_of_the_comparison(html, notebooks):
-    atlas = "".join(o.get("data", {}).get("text/html", "") for o in notebooks["11_atlas"])
-    spec = json.loads(re.search(r'vegaEmbed\?\.\("#explorer", (.+), \{renderer', atlas)[1])
-    shown = pd.read_csv(StringIO(next(iter(spec["datasets"].values()))), na_values="-")
-    name = "03_comparison-errors.csv"
-    tables = [pd.read_csv(folder / name) for folder in (html.parent / "results", REFERENCE)]
-    errors = pd.concat(tables).sort_values("layer", kind="stable")  # the main one first
-    assert shown["error"].to_numpy() == pytest.approx(errors["error"].to_numpy(), rel=1e-3)
+def test_a_run_on_the_books_own_data_gives_the_tables_that_the_text_is_held_against(html):
+    """To a hundredth, or the last bit of another processor would make the text wrong."""
+    results = html.parent / "results"
+    shipped = {path.name: pd.read_csv(path) for path in REFERENCE.parent.glob("*.csv")}
+    built = {path.name: pd.read_csv(path) for path in results.glob("*.csv")}
+    if len(built) < len(shipped) - 1:
+        pytest.skip("this small book has no chapter at full scale; after `make book` it has all")
+    for name, table in built.items():
+        numbers = table.select_dtypes("number")
+        expected = shipped[name].select_dtypes("number")
+        assert list(table.columns) == list(shipped[name].columns), name
+        assert len(table) == len(shipped[name]), name
+        assert numbers.to_numpy() == pytest.approx(
+            expected.to_numpy(), abs=0.02, rel=0.05, nan_ok=True
+        ), name
 
 
-def test_only_pages_that_draw_load_what_draws(html):
-    scripts = {"chemiscope.min.js", "chemiscope-sphinx.js", "vega-embed.js"}
-    for page in (html / "notebooks").glob("*.html"):
-        loaded = {urlparse(r).path.rpartition("/")[2] for r in parsed(page).resources} & scripts
-        assert loaded == (scripts if page.stem == "11_atlas" else set()), page.name
+def test_a_page_on_other_data_has_none_of_the_books_findings(tmp_path):
+    cell = nbformat.v4.new_code_cell("1", metadata={"mystnb": {"figure": {"caption": "found"}}})
+    told = nbformat.v4.new_markdown_cell("We found it.", metadata={"tags": ["finding"]})
+    asked = nbformat.v4.new_markdown_cell("The question.")
+    path = tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[asked, cell, told]), path)
+    remove_findings(path)
+    text = path.read_text(encoding="utf-8")
+    assert "found" not in text
+    assert "The question." in text

@@ -16,9 +16,9 @@ from umlip_latents.book import ROOT
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 DESK, PHONE = 1280, 390
-ATLAS = "notebooks/11_atlas"
+ATLAS = "notebooks/07_atoms"
 # every page at every width in both themes takes minutes; these few stand for them
-FEW = ("book/index", "book/reading_errors", "book/models", "notebooks/03_comparison")
+FEW = ("book/index", "notebooks/02_errors", "book/models", "notebooks/04_architectures")
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 ALL = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
 VIEWS = [
@@ -133,7 +133,7 @@ def test_search_finds_a_term(browser, html):
 
 def test_a_term_carries_its_definition(browser, html):
     page = offline(browser)
-    page.goto((html / "book" / "reading_errors.html").as_uri())
+    page.goto((html / "notebooks" / "02_errors.html").as_uri())
     term = page.locator("a.definition", has_text="within-element").first
     assert "mean of each element" in term.get_attribute("title")
     term.focus()

@@ -1,4 +1,4 @@
-"""The Sphinx extension that fills the pages: numbers from tables, rows from registries."""
+"""The Sphinx extension that fills the pages with tables: rows from registries, files, the paper."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import pages as filling
 import pandas as pd
 
 from umlip_latents import list_datasets, list_models
-from umlip_latents.resources import PUBLISHED, save_results
+from umlip_latents.resources import PUBLISHED
 
 
 def cells(table: str) -> list[list[str]]:
@@ -15,36 +15,17 @@ def cells(table: str) -> list[list[str]]:
     return [re.split(r"\s*\|\s*", line)[1:-1] for line in table.strip().splitlines()]
 
 
-def test_headlines_and_findings_stand_beside_a_link_to_their_chapter(tmp_path):
-    save_results(tmp_path, "01_x", [], ["It is so.", "And so."])
-    save_results(tmp_path, "02_y", [{"question": "q", "finding": "f"}])
-    assert filling.headlines(tmp_path).splitlines() == [
-        f"- {text} ([more](../notebooks/01_x.ipynb))" for text in ("It is so.", "And so.")
+def test_every_model_stands_in_one_table(tmp_path):
+    pd.DataFrame({"a": [1]}).to_csv(tmp_path / "01_x-a.csv", index=False)
+    found = filling.substitutions(tmp_path)
+    names = [
+        row[0]
+        for part in ("measured", "known", "ours")
+        for row in cells(found[f"models_{part}"])[2:]
     ]
-    assert filling.findings(tmp_path).endswith("**[](../notebooks/02_y.ipynb)**\n\n- **q** F.")
-
-
-def test_the_front_figure_is_drawn_and_says_how_often_the_element_is_better(tmp_path):
-    matrix = filling.architectures()
-    assert 0 < matrix.loc[filling.ELEMENT].min() < matrix.loc[filling.ELEMENT].max() < 1
-    n = len(matrix.columns) * (len(matrix.columns) - 1)
-    for value, n_worse in ((2, n), (0.01, 0)):
-        other = pd.DataFrame(float(value), matrix.index, matrix.columns)
-        other.loc[filling.ELEMENT] = matrix.loc[filling.ELEMENT]
-        assert f"In {n_worse} of {n} cases" in filling.hero(other)
-    filling.draw_architectures(tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 10_000
-
-
-def test_a_name_is_measured_where_a_result_file_has_it(tmp_path):
-    pd.DataFrame({"model": ["b"], "error on c": [1]}).to_csv(tmp_path / "01_x-a.csv", index=False)
-    pd.DataFrame({"source": ["c"], "target": ["bb"]}).to_csv(tmp_path / "02_y-a.csv", index=False)
-    table = pd.DataFrame({"name": ["`a`", "`b`", "`c`"], "family": "F"})
-    found = filling.by_use("models", table, tmp_path, tmp_path / "none")
-    measured, known = (cells(found[f"models_{part}"])[2:] for part in ("measured", "known"))
-    assert [row[0] for row in measured] == ["`c`", "`b`"]
-    assert measured[0][1] == "[01](../notebooks/01_x.ipynb), [02](../notebooks/02_y.ipynb)"
-    assert [row[0] for row in known] == ["`a`"]
+    assert sorted(names) == sorted(f"`{name}`" for name in list_models())
+    measured = [row[0] for row in cells(found["models_measured"])[2:]]
+    assert {"`chgnet-0.3.0`", "`nequix-mp-1`", "`element`"} <= {*measured}
 
 
 def test_the_matrices_of_the_paper_quote_each_of_its_errors_and_no_diagonal():
@@ -56,17 +37,12 @@ def test_the_matrices_of_the_paper_quote_each_of_its_errors_and_no_diagonal():
     assert found == {(name, name): "-" for name in head[1:]} | expected
 
 
-def test_steps_of_cumulants_and_benchmarks_are_quoted(tmp_path):
-    errors = {("order-1", "order-2"): 0.31, ("order-2", "order-3"): 0.52, ("order-1", "order-3"): 9}
-    rows = [("mine", "a", "gfre", *ends, value) for ends, value in errors.items()]
-    columns = ["dataset", "model", "metric", "source", "target", "error"]
-    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "02_cumulants-orders.csv", index=False)
-    assert cells(filling.cumulant_steps({"here": tmp_path}))[2][3:5] == ["0.31", "0.52"]
-    made = {"commit": "abc", "machine": "M", "cores": 3, "torch_threads": 2}
+def test_benchmarks_are_quoted(tmp_path):
     section = {"title": "T", "header": ["a", "b"], "rows": [["x", 7]]}
-    (tmp_path / "b.json").write_text(json.dumps({"provenance": made, "sections": [section]}))
+    content = {"provenance": {"commit": "abc"}, "sections": [section]}
+    (tmp_path / "b.json").write_text(json.dumps(content))
     text = filling.benchmark_tables(tmp_path / "b.json")
-    assert "commit abc on M with 3 cores, 2 of them" in text
+    assert "commit abc" in text
     assert cells(text.split("**T**")[1])[2] == ["x", "7"]
 
 

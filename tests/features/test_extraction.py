@@ -18,7 +18,7 @@ from ase.build import bulk, fcc111, molecule
 from umlip_latents import (
     FeatureBlocks,
     extract_features,
-    features_by_name,
+    load_features,
     load_model,
     load_structures,
 )
@@ -319,14 +319,6 @@ def test_a_device_that_is_not_there_is_refused(device):
 # several models and layers
 
 
-def test_models_that_cannot_be_had_are_named_and_none_at_all_is_an_error():
-    features, missing = features_by_name(clusters(3), ["no-such-model", "element"], progress=False)
-    assert list(features) == ["element"]
-    assert "no-such-model" in missing["no-such-model"]
-    with pytest.raises(InputError, match=r"no features\. no-such-model"):
-        features_by_name(clusters(3), ["no-such-model"])
-
-
 def test_models_of_one_name_do_not_overwrite_each_other(tmp_path, crystals):
     """Two checkpoints of one file name, two objects; one that is asked for twice is one."""
     files = [str(tmp_path / seed / "net.safetensors") for seed in ("s0", "s1")]
@@ -338,7 +330,7 @@ def test_models_of_one_name_do_not_overwrite_each_other(tmp_path, crystals):
     one, other = Positions(), Positions()
     models = [*files, "element", "element", one, other]
     store = tmp_path / "store"
-    found, _ = features_by_name(crystals, models, store=store, progress=False)
+    found = load_features(crystals, models, store=store, progress=False)
     assert list(found) == [*files, "element", "positions (5)", "positions (6)"]
     for seed, file in zip(("s0", "s1"), files, strict=True):
         expected = extract_features(crystals, f"mini-mace-base-{seed}", progress=False)
@@ -346,7 +338,7 @@ def test_models_of_one_name_do_not_overwrite_each_other(tmp_path, crystals):
         assert found[file].model == "net"
     blocks = FeatureBlocks(crystals, files, "backbone", store)
     assert list(blocks[0]) == files
-    (alone,), _ = features_by_name(crystals, files[:1], store=store)
+    (alone,) = load_features(crystals, files[:1], store=store)
     assert alone == "net"
 
 
@@ -408,24 +400,25 @@ def remote(name: str, environment: str) -> RemoteModel:
 def test_an_environment_is_asked_once_for_all_its_models(environment, crystals, tmp_path):
     names = ("remote-1", "remote-2", "remote-3")
     models = [*(remote(n, "alpha") for n in names), remote("remote-4", "beta"), "element"]
-    found, missing = features_by_name(crystals, models, store=tmp_path)
+    found = load_features(crystals, models, store=tmp_path)
     assert list(found) == [*names, "remote-4", "element"]
-    assert not missing
     calls = [("alpha", list(names), "auto"), ("beta", ["remote-4"], "auto")]
     assert sorted(environment) == calls
     for name in names:
         expected = np.concatenate([atoms.positions for atoms in crystals])
         assert found[name].features == close_to(expected)
-    features_by_name(crystals, models, "last", store=tmp_path)
-    features_by_name(crystals, models[:2])
+    load_features(crystals, models, "last", store=tmp_path)
+    load_features(crystals, models[:2], store=tmp_path / "other")
     assert len(environment) == 3
 
 
-def test_one_that_fails_there_is_named_and_the_others_go_on(environment, crystals):
+def test_one_that_fails_there_is_named_and_the_others_go_on(
+    environment, crystals, tmp_path, capsys
+):
     names = ("remote-1", "remote-bad", "remote-2")
-    found, missing = features_by_name(crystals, [remote(n, "alpha") for n in names])
+    found = load_features(crystals, [remote(n, "alpha") for n in names], store=tmp_path)
     assert list(found) == ["remote-1", "remote-2"]
-    assert missing == {"remote-bad": "remote-bad: no such luck."}
+    assert "remote-bad is left out: remote-bad: no such luck." in capsys.readouterr().err
     with pytest.raises(InputError, match="interaction-9: no such layer, remote-1 has backbone, la"):
         extract_features(crystals, remote("remote-1", "alpha"), "interaction-9")
     assert list(features_by_layer(crystals, remote("remote-1", "alpha"))) == ["backbone", "last"]

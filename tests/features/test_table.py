@@ -1,15 +1,13 @@
 """Files of features: what is read back, what is refused, and what does not belong together."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from umlip_latents import Features, compare, cumulant_features
+from umlip_latents import Features, compare
 from umlip_latents.analysis.novelty import novelty
 from umlip_latents.analysis.selection import near_duplicates
-from umlip_latents.cli import main
 from umlip_latents.features.table import common_structures
 from umlip_latents.resources import InputError
 
@@ -40,87 +38,57 @@ def test_a_file_holds_everything(tmp_path):
     ("changed", "why"),
     [
         ({"features": np.zeros(12)}, "not a table of finite numbers"),
-        ({"features": np.zeros((12, 3), int)}, "not a table of finite numbers"),
         ({"features": np.full((12, 3), np.nan)}, "not a table of finite numbers"),
         ({"features": np.zeros((11, 3))}, "n_atoms does not add up"),
         ({"n_atoms": np.full(6, 2.0)}, "not lists of whole numbers"),
-        ({"n_atoms": np.array(12)}, "not lists of whole numbers"),
         ({"n_atoms": np.array([2, 2, 2, 2, 5, -1])}, "n_atoms does not add up"),
         ({"n_atoms": np.array([2**63 - 1, 2**63 - 1, 2, 4, 4, 4])}, "n_atoms does not add up"),
         ({"n_atoms": np.full(4, 3)}, "kept and n_atoms do not name the same"),
-        ({"n_atoms": np.ones(0, int), "kept": np.ones(0, int)}, "n_atoms does not add up"),
         ({"numbers": np.full(11, 14)}, "numbers does not give every row"),
-        ({"numbers": np.zeros(12, int)}, "numbers does not give every row"),
         ({"numbers": np.full(12, 119)}, "numbers does not give every row"),
         ({"kept": np.array([-1, 1, 2, 4, 5, 9])}, "kept does not count upwards"),
-        ({"kept": np.array([0, 1, 1, 4, 5, 9])}, "kept does not count upwards"),
         ({"kept": np.array([0, 1, 9, 4, 5, 6], np.uint8)}, "kept does not count upwards"),
         ({"features": None}, "has no features; extract the features anew"),
         ({"fingerprint": None}, "has no fingerprint; extract the features anew"),
         ({"kept": np.array([None] * 6)}, "is not a file of extracted features"),
     ],
 )
-def test_files_that_cannot_be_features_are_refused_in_a_sentence(tmp_path, capsys, changed, why):
+def test_files_that_cannot_be_features_are_refused_in_a_sentence(tmp_path, changed, why):
     path = tmp_path / "odd.npz"
     arrays = {name: value for name, value in (HELD | changed).items() if value is not None}
     np.savez(path, **arrays)
     with pytest.raises(InputError, match=rf"odd\.npz: .*{why}"):
         Features.load(path)
-    assert main(["compress", str(path), "--output", str(tmp_path / "out.npz")]) == 1
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    assert not (tmp_path / "out.npz").exists()
 
 
-def content(tmp_path) -> bytes:
-    """A good file."""
-    GOOD.save(tmp_path / "good.npz")
-    return (tmp_path / "good.npz").read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("made", "why"),
-    [
-        (lambda good: None, "No such file"),
-        (lambda good: b"", "it is no NPZ"),
-        (lambda good: b"some text", "it is no NPZ"),
-        (lambda good: b"PK\x03\x04 torn", "it is no NPZ"),
-        (lambda good: good[: len(good) // 2], "it is no NPZ"),
-        (lambda good: good[:-3], "it is no NPZ"),
-        (lambda good: good[:60] + bytes(20) + good[80:], "it is no NPZ"),
-        (lambda good: b"\x93NUMPY\x01\x00" + good, "it is no NPZ"),
-    ],
-)
-def test_files_that_are_no_archive_are_refused_in_a_sentence(tmp_path, made, why):
+@pytest.mark.parametrize("part", [slice(0), slice(40), slice(-3), slice(5, None)])
+def test_files_that_are_no_archive_are_refused_in_a_sentence(tmp_path, part):
     path = tmp_path / "odd.npz"
-    if (found := made(content(tmp_path))) is not None:
-        path.write_bytes(found)
-    with pytest.raises(InputError, match=rf"odd\.npz: .*{why}") as caught:
+    GOOD.save(path)
+    path.write_bytes(path.read_bytes()[part])
+    with pytest.raises(InputError, match=r"odd\.npz: .*it is no NPZ") as caught:
         Features.load(path)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_other_files_of_numpy_are_refused_in_a_sentence(tmp_path):
+def test_other_files_are_refused_in_a_sentence(tmp_path):
     np.savez(tmp_path / "empty.npz")
-    with pytest.raises(InputError, match=r"empty\.npz: has no features"):
-        Features.load(tmp_path / "empty.npz")
     with open(tmp_path / "array.npz", "wb") as stream:
         np.save(stream, np.zeros((3, 2)))
-    with pytest.raises(InputError, match=r"array\.npz: .*it is no NPZ"):
-        Features.load(tmp_path / "array.npz")
+    words = {"empty": "has no features", "array": "it is no NPZ", "gone": "No such file"}
+    for name, why in words.items():
+        with pytest.raises(InputError, match=rf"{name}\.npz: .*{why}"):
+            Features.load(tmp_path / f"{name}.npz")
     with pytest.raises(InputError, match="Is a directory"):
         Features.load(tmp_path)
 
 
-def test_features_of_other_structures_are_not_compared(tmp_path, capsys):
+def test_features_of_other_structures_are_not_compared():
     other = replace(GOOD, structures="t" * 64, model="n", fingerprint="g" * 64)
     with pytest.raises(InputError, match="m and n: do not describe the same structures"):
         common_structures([GOOD, other])
     with pytest.raises(InputError, match="do not describe the same structures"):
         compare({"one": GOOD, "other": other})
-    for name, features in (("one", GOOD), ("other", other)):
-        features.save(tmp_path / f"{name}.npz")
-    assert main(["compare", *(str(tmp_path / f"{name}.npz") for name in ("one", "other"))]) == 1
-    assert "do not describe the same structures" in capsys.readouterr().err
     for known in (replace(other, structures=GOOD.structures), replace(other, structures="")):
         assert len(common_structures([GOOD, known])) == 2
     part = GOOD.select(np.array([1, 4]))
@@ -139,43 +107,6 @@ def test_novelty_wants_one_model_and_layer():
             with pytest.raises(InputError, match=why):
                 judge(GOOD, replace(other, **changed))
     assert len(novelty(GOOD, replace(other, fingerprint=""))) == 6
-
-
-@pytest.fixture
-def compressed(tmp_path):
-    """Files of cumulants of two models, as `compress` writes them."""
-    files = []
-    for name in ("m", "n"):
-        atoms = replace(GOOD, features=RNG.normal(size=(12, 3)), model=name, fingerprint=2 * name)
-        atoms.save(tmp_path / "atoms.npz")
-        files.append(tmp_path / f"{name}.npz")
-        command = ["compress", str(tmp_path / "atoms.npz"), "--order", "2"]
-        assert main([*command, "--output", str(files[-1])]) == 0
-        found = Features.load(files[-1])
-        expected = cumulant_features(atoms.features, atoms.n_atoms, 2)
-        assert found.features == pytest.approx(expected)
-        assert found.kept.tolist() == GOOD.kept.tolist()
-        assert (found.model, found.structures) == (name, GOOD.structures)
-    return [str(file) for file in files]
-
-
-def test_what_compress_writes_the_other_commands_read(compressed, capsys):
-    one, other = compressed
-    commands = {
-        "compare": [one, other, "--n-test", "2", "--json"],
-        "novelty": [one, one, "--json"],
-        "select": [one, "--n", "3", "--json"],
-        "compress": [one, "--order", "1", "--output", one.replace("m.npz", "again.npz"), "--json"],
-    }
-    capsys.readouterr()
-    answers = {}
-    for command, rest in commands.items():
-        assert main([command, *rest]) == 0, capsys.readouterr().err
-        answers[command] = json.loads(capsys.readouterr().out)
-    assert np.shape(answers["compare"]["gfre"]) == (2, 2)
-    assert answers["compare"]["n_structures"] == len(GOOD.kept)
-    assert {row["structure"] for row in answers["select"]["chosen"]} <= {*GOOD.kept.tolist()}
-    assert answers["compress"]["shape"] == [6, 6]
 
 
 def test_models_that_share_no_structure_are_told():

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.model_selection import GroupKFold, ShuffleSplit, StratifiedKFold
 
 from umlip_latents import (
     CUTOFF,
@@ -15,7 +14,7 @@ from umlip_latents import (
     reconstruction_matrix,
     split_atoms,
 )
-from umlip_latents.measures.metrics import METRICS
+from umlip_latents.measures import METRICS
 from umlip_latents.measures.splitting import draw_splits
 from umlip_latents.resources import InputError
 
@@ -92,33 +91,14 @@ def test_groups_are_held_out_together_whatever_was_refused(features):
     labels = np.arange(len(N_ATOMS)) // 10
     kept = np.setdiff1d(np.arange(len(N_ATOMS)), [5, 17])
     some = dict(features, wide=features["wide"].select(kept))
-    some["wide"].dropped = {5: "too large", 17: "too small"}
     found = compare(some, **small(groups=labels))
     assert found.structures.tolist() == kept.tolist()
-    assert found.dropped == {5: "too large", 17: "too small"}
     one = some["wide"]
     held, ((train, test),) = draw_splits(one, Split(n_test=100, groups=labels), 1, False)
     assert (held == labels[one.structure]).all()
     assert not {*labels[one.structure[train]]} & {*labels[one.structure[test]]}
     with pytest.raises(InputError, match="do not label all"):
         compare(features, split=Split(groups=labels[:50]))
-
-
-@pytest.mark.parametrize(
-    "splitter", [GroupKFold(5), ShuffleSplit(3, test_size=0.2, random_state=0)]
-)
-def test_a_splitter_of_scikit_learn_splits_structures(features, tables, splitter):
-    found = compare(features, split=splitter, n_bootstrap=0)
-    structures = np.arange(len(N_ATOMS))
-    parts = list(splitter.split(structures, groups=structures))
-    each = []
-    for train, test in parts:
-        atoms = (np.flatnonzero(np.isin(STRUCTURE, part)) for part in (train, test))
-        each.append(reconstruction_matrix(tables, *atoms, groups=STRUCTURE))
-    assert found.matrix().to_numpy() == pytest.approx(np.median(each, axis=0), abs=1e-9)
-    assert len(found.seeds) == len(found.n_test) == len(parts)
-    if isinstance(splitter, GroupKFold):
-        assert sum(found.n_test) == TOTAL
 
 
 def test_within_elements_the_element_is_left_out_by_name(features):
@@ -171,7 +151,7 @@ def test_an_interval_covers_what_another_draw_of_structures_gives():
 def test_without_resamples_there_are_no_intervals(features):
     found = compare(features, **small(), n_bootstrap=0)
     assert found.table["low"].isna().all()
-    assert str(found.mean(["wide"], ["noisy"])).count(" ") == 0
+    assert np.isnan(found.mean(["wide"], ["noisy"]).low)
     assert np.isnan(found.mean(["wide"], ["absent"]).value)
 
 
@@ -190,15 +170,6 @@ def test_means_and_ratios_over_pairs(features):
     # a pair counts as often as it is named
     one, other = (found.over([pair]).value for pair in pairs)
     assert found.over([*pairs, pairs[0]]).value == pytest.approx((2 * one + other) / 3)
-
-
-def test_errors_of_some_elements_only(features, tables):
-    found = compare(features, **small(200, elements=["O", "Si"]))
-    train, test = split_atoms(N_ATOMS, 200, by="structure")
-    test = test[np.isin(NUMBERS[test], [8, 14])]
-    expected = reconstruction_matrix(tables, train, test, groups=STRUCTURE).to_numpy()
-    assert found.matrix().to_numpy() == pytest.approx(expected, abs=1e-9)
-    assert found.n_test == [len(test)]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -237,16 +208,12 @@ def test_a_share_of_the_training_is_tested_on_the_same_atoms(features):
     [
         (lambda: {"split": Split(train_share=0)}, "train_share 0"),
         (lambda: {"split": "element"}, "split by element"),
-        (lambda: {"split": StratifiedKFold(5)}, "split StratifiedKFold.*y"),
-        (lambda: {"split": 3}, "split 3"),
         (lambda: {"options": FitOptions(folds="random")}, "folds by random"),
-        (lambda: {"options": FitOptions(n_jobs=0)}, "n_jobs 0"),
         (lambda: {"options": FitOptions(device="abacus")}, "device abacus"),
         (lambda: {"options": FitOptions(involving=["gold", "lead"])}, "involving gold, lead: none"),
         (lambda: {"metrics": ["gfre", "rmse"]}, "no such metric"),
         (lambda: {"metrics": ["gfre", "gfre"]}, "each once"),
         (lambda: {"split": Split(n_test=TOTAL)}, "n_test"),
-        (lambda: {"split": Split(elements=["U"])}, "no test atom"),
     ],
 )
 def test_bad_words_are_refused(features, change, message):
@@ -255,10 +222,10 @@ def test_bad_words_are_refused(features, change, message):
 
 
 def test_bad_features_are_refused(features):
-    with pytest.raises(InputError, match="at least two sets"):
-        compare({"wide": features["wide"]})
-    with pytest.raises(InputError, match="Two sets of features are needed"):
-        compare(as_features(a=np.ones((TOTAL, 2)), b=features["wide"].features))
+    constant = as_features(a=np.ones((TOTAL, 2)), b=features["wide"].features)
+    for few in ({"wide": features["wide"]}, constant):
+        with pytest.raises(InputError, match="Two sets of features are needed"):
+            compare(few)
     other = Features(features["wide"].features, N_ATOMS, 15 - NUMBERS, np.arange(len(N_ATOMS)))
     with pytest.raises(InputError, match="a and b: do not describe the same structures"):
         compare({"a": features["wide"], "b": other})

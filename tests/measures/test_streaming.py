@@ -1,20 +1,15 @@
 """GFRE from blocks: the same as from whole tables, in any order and at full precision."""
 
+import threading
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from umlip_latents import CUTOFF, reconstruction_matrix, split_atoms, streaming_gfre
+from umlip_latents import reconstruction_matrix, split_atoms, streaming_gfre
 from umlip_latents.measures.gfre import project_onto
-from umlip_latents.measures.regression import two_folds
-from umlip_latents.measures.streaming import (
-    factor_errors,
-    factorize_block,
-    locate_blocks,
-    merge_factors,
-)
 from umlip_latents.resources import InputError
 
 from .test_reconstruction import TABLES, TEST, TRAIN
@@ -27,32 +22,34 @@ def blocks(tables=TABLES, cuts=CUTS):
     return [{name: x[a:b] for name, x in tables.items()} for a, b in pairwise(cuts)]
 
 
-def factors():
-    parts = [*(TRAIN[half] for half in two_folds(len(TRAIN))), TEST]
-    return [factorize_block(*task) for task in locate_blocks(blocks(), parts)]
-
-
 def test_blocks_give_the_errors_of_whole_tables():
-    for given in (iter(blocks()), blocks()):
-        found = streaming_gfre(given, TRAIN, TEST, n_jobs=2)
-        assert list(found.index) == list(found.columns) == list(TABLES)
-        assert found.to_numpy() == pytest.approx(EXPECTED, abs=1e-9)
-
-
-def test_folds_by_structure_reach_the_blocks():
-    owner = np.repeat(np.arange(40), 6)
-    split = split_atoms(np.full(40, 6), 60, by="structure", seed=3)
-    expected = reconstruction_matrix(TABLES, *split, groups=owner).to_numpy()
-    found = streaming_gfre(blocks(), *split, groups=owner).to_numpy()
-    assert found == pytest.approx(expected, abs=1e-8)
-    assert np.abs(found - streaming_gfre(blocks(), *split).to_numpy()).max() > 1e-4
-
-
-@pytest.mark.parametrize("order", [range(6), (5, 2, 0, 4, 1, 3)])
-def test_factors_merge_in_any_order(order):
-    parts = factors()
-    found = factor_errors(merge_factors([parts[i] for i in order]), regularization=CUTOFF)
+    found = streaming_gfre(blocks(), TRAIN, TEST, n_jobs=2)
+    assert list(found.index) == list(found.columns) == list(TABLES)
     assert found.to_numpy() == pytest.approx(EXPECTED, abs=1e-9)
+
+
+class Reader(Sequence):
+    """Blocks that are read when they are asked for, and what has read them."""
+
+    def __init__(self):
+        self.threads = set()
+
+    def __len__(self):
+        return len(CUTS) - 1
+
+    def __getitem__(self, number):
+        self.threads.add(threading.current_thread().name)
+        return blocks()[number]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 5])
+def test_tasks_read_the_blocks_and_however_many_there_are_find_what_one_block_gives(n_jobs):
+    some = ["smooth", "wide", "onehot"]
+    expected = streaming_gfre(blocks(cuts=(0, 240)), TRAIN, TEST, n_jobs=1).loc[some, some]
+    reader = Reader()
+    found = streaming_gfre(reader, TRAIN, TEST, n_jobs=n_jobs).loc[some, some]
+    assert found.to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-12)
+    assert ("MainThread" in reader.threads) == (n_jobs == 1)
 
 
 def test_a_mean_far_above_the_spread_costs_no_digits():
@@ -91,10 +88,14 @@ def test_directions_of_relative_size_1e_9_are_kept():
 @pytest.mark.parametrize(
     ("given", "train", "test", "message"),
     [
-        ([{"a": np.ones((3, 1)), "b": np.ones((2, 1))}], [0, 1], [2], "same atoms"),
-        ([{"a": np.eye(3)}, {"b": np.eye(3)}], [0, 1, 2, 3], [4], "other models or widths"),
-        ([{"a": np.eye(3)}], [0, 1, 2, 3], [8], "hold 3 atoms, the split names atom 8"),
-        ([{"a": np.eye(3)}], [0, 1, 2], [2], "named twice"),
+        (
+            [{"a": np.ones((3, 1)), "b": np.ones((2, 1))}],
+            [0, 1, 2, 3],
+            [4],
+            "Block 0: .* same atoms",
+        ),
+        ([{"a": np.eye(3)}, {"b": np.eye(3)}], [0, 1, 2, 3], [4], "Block 1: .* all other blocks"),
+        ([{"a": np.eye(5)}], [0, 1, 2, 3], [8], "hold 5 atoms, the split names atom 8"),
         ([{"a": np.ones((9, 2))}], np.arange(6), [8], "do not vary"),
         ([{"a": np.eye(3)}], [0, 1], [2], "too few"),
         ([{"a": np.eye(5)}], np.arange(5), [], "0 test atoms"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from umlip_latents.models.dpa3 import DeepmdModel, DeepPot, load  # first: it sets deepmd-kit up
+from umlip_latents.models.deepmd import DeepmdModel, DeepPot, load  # first: it sets deepmd-kit up
 
 from . import checks
 from .checks import latents, specimens

@@ -1,16 +1,24 @@
-"""TensorNet and M3GNet of matgl: in each of its two environments, what its code can run."""
+"""The networks of matgl, and DIEP: in each of its two environments, what its code can run."""
 
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator
 
 from umlip_latents import list_models
-from umlip_latents.models.base import capture_activations
-from umlip_latents.models.matgl import BACKEND, MatglModel  # first: it chooses matgl's code
-from umlip_latents.models.tensornet import TensorNetModel
+from umlip_latents.models.base import capture_activations, periodic
+from umlip_latents.models.matgl import (  # first: it chooses matgl's code
+    BACKEND,
+    M3GNetModel,
+    MatglModel,
+    QetModel,
+    TensorNetModel,
+)
 from umlip_latents.resources import fetch
 
 from . import checks
@@ -23,14 +31,24 @@ from matgl.models import TensorNet
 ENVIRONMENT = {"DGL": "matgl-dgl", "PYG": "matgl"}[BACKEND]
 ENTRIES = {n: e for n, e in list_models().items() if e.get("environment") == ENVIRONMENT}
 PUBLISHED = [name for name, entry in ENTRIES.items() if "like" not in entry]
+EXCHANGED = [name for name, entry in ENTRIES.items() if entry.get("exchanged")]
+# eV/atom of the library of its day, and lattice constants in angstrom at minima of such energies
+CELLS = [("NaCl", "rocksalt", 5.64), ("Si", "diamond", 5.43), ("Cu", "fcc", 3.61)]
+CELLS.append(("MgO", "rocksalt", 4.21))
+FIRST_TRAINING = (-3.3763, -5.3546, -4.0676, -5.9346)
+LATTICES = {
+    "m3gnet-mp-2021-first-training": (5.694, 5.456, 3.617, 4.261),
+    "diep-2.0-matpes-r2scan": (5.598, 5.441, 3.576, 4.199),
+    "qet-matq": (5.654, 5.431, 3.633, 4.256),
+}
 SMALL = {"is_intensive": False, "rbf_type": "SphericalBessel", "use_smooth": True}
 KINDS = {"tiny-tensornet": lambda: TensorNetModel(TensorNet(units=16, **SMALL), "tiny-tensornet")}
 if BACKEND == "DGL":
     from matgl.models import M3GNet
 
-    from umlip_latents.models.m3gnet import M3GNetModel
-
     KINDS["tiny-m3gnet"] = lambda: M3GNetModel(M3GNet(units=16, **SMALL), "tiny-m3gnet")
+else:
+    from diep.pretrained import DEFAULT_MODEL_DIR, make_calculator
 
 
 @cache
@@ -53,26 +71,31 @@ def published(request) -> MatglModel:
     return load(request.param)
 
 
-@pytest.fixture(scope="module")
-def potential(published) -> Potential:
-    """The library's own potential, which adds scale and references."""
-    entry = ENTRIES[published.name]
-    arguments, weights = (
-        torch.load(fetch(part["file"], part["url"], part["sha256"]), "cpu", weights_only=True)
-        for part in (entry["arguments"], entry)
-    )
-    arguments["model"] = type(published.network)(**arguments["model"]["init_args"])
-    built = Potential(**arguments)
-    built.load_state_dict(weights)
-    return built
+def copies(name: str) -> dict[str, Path]:
+    """Where the two files of a published model are."""
+    entry = ENTRIES[name]
+    if "arguments" not in entry:  # in the package of DIEP
+        return {"path": DEFAULT_MODEL_DIR / "state.pt", "arguments": DEFAULT_MODEL_DIR / "model.pt"}
+    parts = {"path": entry, "arguments": entry["arguments"]}
+    return {k: fetch(part["file"], part["url"], part["sha256"]) for k, part in parts.items()}
+
+
+def stored(path: Path) -> dict:
+    """What a file of PyTorch holds."""
+    return torch.load(path, "cpu", weights_only=True)
 
 
 class TestAdapter(checks.AdapterSuite):
     takes_device = BACKEND == "PYG"  # DGL has no device `meta` to try it on
 
 
-def test_parameters_are_those_of_the_catalogue(published):
-    count = sum(p.numel() for p in published.network.parameters())
+def test_all_weights_are_from_the_file_but_constants_and_one_readout(published):
+    names = {name.removeprefix("model.") for name in stored(copies(published.name)["path"])}
+    parameters = dict(published.network.named_parameters())
+    lacking = parameters.keys() - names
+    assert all(name.startswith("readout.set2set.") for name in lacking)
+    assert bool(lacking) == (published.name == "m3gnet-mp-2018-eform-first-training")
+    count = sum(parameters[name].numel() for name in parameters.keys() & names)
     assert count == ENTRIES[published.name]["parameters"]
 
 
@@ -85,8 +108,21 @@ def energies(model: MatglModel, structures: list[Atoms]) -> np.ndarray:
         return (readout.layers[-1](value) * readout.gates[-2:](gate))[:, 0].numpy()
 
 
+def potential_energies(model: MatglModel, structures: list[Atoms]) -> np.ndarray:
+    """(n_atoms,) eV, with the scale and the energies of the elements that belong to a potential."""
+    scale = stored(copies(model.name)["arguments"])
+    symbols = [symbol for atoms in structures for symbol in atoms.symbols]
+    elements = [model.network.element_types.index(symbol) for symbol in symbols]
+    references = np.asarray(scale["element_refs"])[elements]
+    return energies(model, structures) * float(scale["data_std"]) + references
+
+
 def test_last_layer_gives_the_atomic_energies(model):
-    structures = checks.specimens()
+    structures = checks.with_known_elements(model, checks.specimens())
+    if not model.inputs:  # no layer after the last interaction belongs to an atom
+        found = checks.latents(model, structures)
+        assert np.array_equal(found["last"], found["backbone"])
+        return
     with capture_activations({}, {"energies": model.network.final_layer}) as found:
         model.network(**model.batch([model.prepare(a) for a in structures]))
     theirs = found["energies"][:, 0].numpy()
@@ -94,20 +130,67 @@ def test_last_layer_gives_the_atomic_energies(model):
     assert energies(model, structures) == pytest.approx(theirs, abs=1e-5)
 
 
-def test_energies_are_those_of_the_library_s_calculator(published, potential, crystals):
+def calculator(published: MatglModel) -> Calculator:
+    """The library's own."""
+    if published.name.startswith("diep"):
+        return make_calculator()
+    files = copies(published.name)
+    potential = Potential(**stored(files["arguments"]) | {"model": published.network})
+    potential.load_state_dict(stored(files["path"]))
+    charge = {"total_charge": torch.zeros(1)} if isinstance(published, QetModel) else {}
+    return PESCalculator(potential, **charge)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name not in EXCHANGED])
+def test_energies_are_those_of_the_library_s_calculator(name, crystals):
     """M3GNet's to what its mistaken bonds make."""
-    calculator, references = PESCalculator(potential), potential.element_refs.property_offset
-    tolerance = 1e-4 if isinstance(published, TensorNetModel) else 3e-4
-    for atoms in crystals:
-        elements = [published.network.element_types.index(symbol) for symbol in atoms.symbols]
-        mine = energies(published, [atoms]) * potential.data_std.item()
-        mine = (mine + references.numpy()[elements]).mean()
-        theirs = calculator.get_potential_energy(atoms) / len(atoms)
-        assert mine == pytest.approx(theirs, abs=tolerance)
+    published = load(name)
+    theirs = calculator(published)
+    tolerance = 3e-4 if ENTRIES[name]["family"] == "M3GNet" else 1e-4
+    molecules = [molecule("CH3CH2OH"), molecule("NH3")]
+    for atoms in molecules if name.endswith("ani-1x") else crystals:
+        atoms = periodic(atoms, 20)
+        mine = potential_energies(published, [atoms]).mean()
+        assert mine == pytest.approx(theirs.get_potential_energy(atoms) / len(atoms), abs=tolerance)
+
+
+@pytest.mark.parametrize("name", LATTICES.keys() & ENTRIES.keys())
+def test_lattice_constants_are_those_of_the_library(name):
+    checks.check_lattice_constants(partial(potential_energies, load(name)), LATTICES[name])
+
+
+@pytest.mark.skipif(not EXCHANGED, reason="M3GNet runs in matgl's DGL code alone")
+def test_the_first_training_meets_the_bonds_of_a_triple_in_the_order_of_its_day(crystals):
+    model = load("m3gnet-mp-2021-first-training")
+    for cell, expected in zip(CELLS, FIRST_TRAINING, strict=True):
+        atoms = bulk(cell[0], cell[1], a=cell[2])
+        assert potential_energies(model, [atoms]).mean() == pytest.approx(expected, abs=1e-4)
+    today = M3GNetModel(model.network, "today")
+    off = energies(model, crystals) - energies(today, crystals)
+    assert np.abs(off).max() > 0.1  # standard deviations of its energies, 0.39 eV
+
+
+@pytest.mark.skipif(not EXCHANGED, reason="M3GNet runs in matgl's DGL code alone")
+def test_formation_energies_come_from_the_backbones_of_all_atoms():
+    model = load("m3gnet-mp-2018-eform")
+    for cell, expected in zip(CELLS, (-2.10, 0.00, None, -3.08), strict=True):
+        graph = model.prepare(bulk(cell[0], cell[1], a=cell[2]))
+        with torch.no_grad():
+            found = 1.07266128 * model.network(**model.batch([graph])).item() - 1.65459073
+        assert expected is None or found == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.skipif(not EXCHANGED, reason="QET runs in matgl's DGL code alone")
+def test_one_atom_has_the_features_of_its_crystal():
+    model = load("qet-matq")
+    checks.check_supercell(model, [bulk("Cu"), bulk("Na"), Atoms("H")], tolerance=1e-5)
 
 
 def test_further_layers_are_the_interactions(model):
     found = checks.latents(model, checks.specimens())
+    if isinstance(model, QetModel) or model.name.startswith("so3net"):
+        assert len(model.outputs) in (0, 3)  # the charges come between them and the readout
+        return
     last = torch.from_numpy(found[f"interaction-{len(model.outputs)}"])
     assert len(model.outputs) >= 2
     with torch.no_grad():
@@ -117,12 +200,16 @@ def test_further_layers_are_the_interactions(model):
 
 
 def test_messages_pass_unless_it_is_tensornet_in_the_dgl_code(model):
-    """In a chain with bonds of 2.6 angstrom, does the first atom see that the third one moves?"""
+    """In a chain with bonds of 2.6 angstrom, does the first atom see that the third one moves?
+
+    Through the equilibrium of its charges QET does.
+    """
     chain = Atoms("C3", [(0, 0, 0), (2.6, 0, 0), (5.2, 0, 0)])
     moved = Atoms("C3", [(0, 0, 0), (2.6, 0, 0), (5.2, 1, 0)])
     one, other = (checks.latents(model, [a])["backbone"] for a in (chain, moved))
     unmoved = np.abs(one - other)[0].max() < 1e-6 * np.abs(one).max()
-    assert unmoved == (isinstance(model, TensorNetModel) and BACKEND == "DGL")
+    deaf = isinstance(model, TensorNetModel) and not isinstance(model, QetModel)
+    assert unmoved == (deaf and BACKEND == "DGL")
 
 
 def test_untrained_weights_follow_their_seed(model):

@@ -14,7 +14,7 @@ NOTEBOOK = ROOT / "notebooks" / "00_toy.ipynb"
 def folder(tmp_path_factory):
     """Results of a run with parameters of our own."""
     folder = tmp_path_factory.mktemp("toy")
-    parameters = {"seed": 7, "angle": 80, "noise": 0.8, "bend": 0.5, "thin": 0.3}
+    parameters = {"seed": 7, "n_points": 1500, "angle": 80, "noise": 0.8, "bend": 0.5, "thin": 0.3}
     papermill.execute_notebook(
         NOTEBOOK,
         folder / NOTEBOOK.name,

@@ -5,14 +5,12 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import GPa
 
 from umlip_latents import load_structures
 from umlip_latents.structures.describe import (
     group_by_origin,
     physical_properties,
-    structure_property,
 )
 
 
@@ -44,23 +42,3 @@ def test_versions_of_one_material_go_together():
     assert [*group_by_origin([*frames, Atoms("H")])] == ["mp-1", "mp-2", "mp-1", "structure 3"]
     origins = group_by_origin(load_structures("li3ps4-gfn1"))
     assert len(set(origins)) == 30
-
-
-def test_energies_are_those_above_what_the_elements_explain():
-    """Of cells whose energies are a sum over their atoms, but for one cell, that one stands out."""
-    each = {"Cu": -3.5, "Au": -3.0}
-    cells, extra = [], 0.2
-    for symbols in ("Cu4", "Au4", "Cu2Au2", "Cu2Au2", "Cu3Au"):
-        atoms = Atoms(symbols)
-        energy = sum(each[s] for s in atoms.symbols) + extra * len(atoms) * (len(cells) == 3)
-        atoms.calc = SinglePointCalculator(atoms, energy=energy)
-        cells.append(atoms)
-    found, name = structure_property(cells)
-    assert name == "energy above its elements (eV/atom)"
-    # what two cells of one composition have between them no composition explains
-    assert found[3] - found[2] == pytest.approx(extra)
-    assert np.sum(found) == pytest.approx(0, abs=1e-9)
-    without = [cells[i] for i in (0, 1, 2, 4)]
-    assert structure_property(without)[0] == pytest.approx(0, abs=1e-9)
-    cells[0].calc = None
-    assert structure_property([*cells[1:], bulk("Cu")])[1].startswith("distance")

@@ -9,23 +9,6 @@ from umlip_latents.resources import InputError
 from umlip_latents.structures.splits import chemical_systems, split_by_origin
 
 
-def test_split_by_atom_is_a_partition_and_depends_on_the_seed():
-    train, test = split_atoms(np.array([50, 50]), 30, seed=0)
-    assert sorted([*train, *test]) == list(range(100))
-    assert (split_atoms(np.array([50, 50]), 30, seed=0)[1] == test).all()
-    assert (split_atoms(np.array([50, 50]), 30, seed=1)[1] != test).any()
-
-
-@pytest.mark.parametrize("groups", [None, ["a", "b", "a", "c", "d", "b", "c", "a"]])
-def test_structures_and_groups_stay_together(groups):
-    sizes = np.array([3, 10, 1, 7, 20, 4, 4, 9])
-    label = np.repeat(groups or np.arange(8), sizes)
-    for seed in range(5):
-        train, test = split_atoms(sizes, 12, by="structure", groups=groups, seed=seed)
-        assert len(test) == 12
-        assert not set(label[train]) & set(label[test])
-
-
 def test_chemical_systems_are_sets_of_elements():
     numbers = np.array([8, 1, 1, 11, 17, 1, 8])
     assert chemical_systems(numbers, np.array([3, 2, 2])).tolist() == ["H-O", "Cl-Na", "H-O"]

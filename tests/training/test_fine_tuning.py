@@ -1,19 +1,13 @@
 """Fine-tuning protocols, their cache, and the labels of the target set."""
 
-import json
 import runpy
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from ase.io import write
 
 from umlip_latents import load_model, load_structures
 from umlip_latents.resources import DATA, InputError
@@ -147,68 +141,11 @@ def test_a_finished_run_is_read_and_other_data_or_settings_are_another_run(
     assert len({folder, *trained}) == 3
 
 
-def flip(file):
-    """Change a bit in the middle of a file."""
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-DAMAGE = {
-    "a bit of the weights": lambda folder, other: flip(folder / "epoch-001.safetensors"),
-    "a bit of the errors": lambda folder, other: flip(folder / "errors.csv"),
-    "no JSON": lambda folder, other: (folder / "run.json").write_text("{"),
-    "another run": lambda folder, other: shutil.copytree(other, folder, dirs_exist_ok=True),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_or_foreign_run_is_trained_again(runs, copied, trained, damage):
+def test_an_interrupted_run_is_trained_again(copied, trained):
     folder, repeat = copied
-    damage(folder, runs[CHGNET, "bespoke"].folder)
+    (folder / "errors.csv").unlink()
     repeat()
     assert trained == [folder]
-
-
-def assert_complete(run, like):
-    """The run has all it needs, and is what another one of the same recipe is."""
-    record = json.loads((run.folder / "run.json").read_text())
-    assert fine_tuning.is_complete(run.folder, record["run"])
-    assert run.history.to_numpy() == pytest.approx(like.history.to_numpy(), rel=1e-2)
-    names = [sorted(f.name for f in r.folder.glob("[!.]*")) for r in (run, like)]
-    assert names[0] == names[1]
-
-
-CHILD = f"""
-import sys
-from ase.io import read
-from umlip_latents import load_model
-from umlip_latents.training.fine_tuning import fine_tune
-from umlip_latents.training.plan import TrainingSettings
-
-crystals = read(sys.argv[1], ":")
-arguments = load_model("{CHGNET}"), crystals[:4], crystals[4:], "full fine-tuning", {SHORT}
-fine_tune(*arguments, cache=sys.argv[2])
-"""
-
-
-@pytest.fixture
-def command(metals, tmp_path):
-    """The training of `runs` in a process of its own, below `tmp_path`."""
-    write(tmp_path / "data.traj", metals)
-    return [sys.executable, "-c", CHILD, tmp_path / "data.traj", tmp_path]
-
-
-def test_a_killed_run_is_repeated_by_the_same_call(runs, command, metals, models, tmp_path):
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob("*/epoch-001.safetensors")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert not list(tmp_path.glob("*/run.json"))
-    arguments = (models[CHGNET], metals[:4], metals[4:], "full fine-tuning", SHORT)
-    assert_complete(fine_tune(*arguments, cache=tmp_path), runs[CHGNET, "full fine-tuning"])
 
 
 def test_bad_input_is_refused(models, metals, tmp_path):

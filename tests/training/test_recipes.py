@@ -29,7 +29,7 @@ BAD = {
     ),
     "a list": ([], "is not a usable recipe"),
     "not JSON": ("{name: x}", "Expecting property name"),
-    "extends itself": (RECIPE | {"extends": "recipe.json"}, "extends: Extra inputs"),
+    "extends itself": (RECIPE | {"extends": "recipe.json"}, "is not a usable recipe"),
     "extends nothing": (RECIPE | {"extends": "none.json"}, r"No such file .*none\.json"),
     "extends a bad one": ({"extends": "bad.json"}, r"mace.r_max: .* \(given: -1\)"),
 }
@@ -53,6 +53,10 @@ def test_a_recipe_is_whole_with_what_it_extends(tmp_path):
     (tmp_path / "one.json").write_text(json.dumps(changes | {"extends": "base.json"}))
     found = read_recipe(tmp_path / "one.json").model_dump(exclude_unset=True)
     assert found == RECIPE | changes | {"mace": MACE | {"seed": 4}}
+    (tmp_path / "two.json").write_text(json.dumps({"name": "m", "extends": "one.json"}))
+    assert read_recipe(tmp_path / "two.json").model_dump(exclude_unset=True) == found | {
+        "name": "m"
+    }
     with pytest.raises(InputError, match=r"base\.json: group: Field required"):
         read_recipe(tmp_path / "base.json")
 

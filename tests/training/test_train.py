@@ -3,11 +3,6 @@
 import json
 import logging
 import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -111,11 +106,7 @@ def test_a_recipe_beside_its_output_is_not_overwritten(copied):
         train_recipe(copied[0], output)
 
 
-def test_damaged_weights_are_named_and_missing_ones_trained(copied):
-    weights = copied[1].read_bytes()
-    copied[1].write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    with pytest.raises(InputError, match=r"tiny\.safetensors: SHA-256 is .*, tiny\.json has"):
-        train_recipe(*copied)
+def test_missing_weights_are_trained(copied):
     copied[1].unlink()  # as if killed between card and weights
     with pytest.raises(RuntimeError, match="would train"):
         train_recipe(*copied)
@@ -149,45 +140,6 @@ def test_a_training_that_diverges_writes_nothing(tmp_path, metals):
     with pytest.raises(InputError, match=r"tiny: (the training diverges|its weights)"):
         train_recipe(recipe, output)
     assert not list(tmp_path.glob("tiny*"))
-
-
-def test_a_full_disk_ends_the_training_with_a_sentence(tmp_path, monkeypatch, small_files, metals):
-    recipe, output = write_recipe(tmp_path, metals)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with small_files(20_000), pytest.raises(InputError, match="mace-torch's trainer stops there"):
-        train_recipe(recipe, output)
-    assert {f.name for f in tmp_path.iterdir()} == {"data.xyz", "recipe.json"}
-
-
-def run_and_kill(command: list, n_times: int = 20) -> Iterator[None]:
-    """Run a command to its end, then kill it at random moments, then run it to its end again."""
-    start = time.monotonic()
-    subprocess.run(command, check=True, capture_output=True)
-    seconds = time.monotonic() - start
-    yield
-    for moment in np.random.default_rng(0).uniform(0, seconds, n_times):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(moment)
-        process.kill()
-        process.wait()
-        yield
-    subprocess.run(command, check=True, capture_output=True)
-    yield
-
-
-@pytest.mark.slow
-def test_a_training_killed_at_any_moment_is_complete_or_repeated(tmp_path, metals):
-    recipe, output = write_recipe(tmp_path, metals)
-    done = []
-    for _ in run_and_kill(
-        [sys.executable, "-m", "umlip_latents", "train", recipe, "--output", output]
-    ):
-        done.append(output.exists())
-        if done[-1]:
-            assert load_model(output)  # weights that are those of the card
-            output.unlink()
-    assert done[0]
-    assert done[-1]
 
 
 def test_the_composition_baseline_is_exact_where_energies_are_sums_over_elements(metals):

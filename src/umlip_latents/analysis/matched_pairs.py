@@ -1,11 +1,10 @@
 """What sets two published checkpoints apart, read from the catalogue."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 
 import pandas as pd
 
-from ..measures.comparison import Comparison
 from ..models.catalogue import list_models
 
 # what the catalogue says of a training
@@ -51,56 +50,6 @@ def matched_pairs(names: Sequence[str]) -> pd.DataFrame:
         aspect = ", ".join(filter(None, (aspect, relation(source, target))))
         rows.append((source, target, difference, aspect, other["family"]))
     return pd.DataFrame(rows, columns=["source", "target", "differs", "aspect", "level"])
-
-
-def differences(
-    comparison: Comparison, pairs: pd.DataFrame, references: Mapping[str, Sequence[tuple[str, str]]]
-) -> pd.DataFrame:
-    """GFREs between checkpoints that differ in the same things, beside others of their targets.
-
-    Parameters
-    ----------
-    comparison
-        Of the checkpoints and whatever else is compared, GFREs among its metrics.
-    pairs
-        From `matched_pairs`: those of one ``aspect`` and ``level`` are taken together.
-    references
-        Name to ordered pairs to hold theirs against: of these, those with the same targets.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row per aspect, level and ``direction``, which is ``between them`` or a name of
-        `references`: the number of ordered ``pairs``, the mean ``error``, and the ``ratio`` of the
-        error between them to this one, each with `_low` and `_high`. Where nothing was compared,
-        there is no row.
-
-    Examples
-    --------
-    >>> from ase.build import bulk
-    >>> from umlip_latents import compare, features_by_name
-    >>> cells = [bulk("NaCl", "rocksalt", a=a) * (1, 1, 2) for a in (5.4, 5.5, 5.6, 5.7, 5.8, 5.9)]
-    >>> names = ["chgnet-0.2.0", "chgnet-0.3.0"]
-    >>> features, _ = features_by_name(cells, [*names, "element"], progress=False)
-    >>> beside = {"element": [("element", name) for name in names]}
-    >>> table = differences(compare(features), matched_pairs(names), beside)
-    >>> table[["aspect", "direction", "pairs"]].to_numpy().tolist()
-    [['version', 'between them', 2], ['version', 'element', 2]]
-    """
-    rows = []
-    for (aspect, level), part in pairs.groupby(["aspect", "level"]):
-        between = [*zip(part["source"], part["target"], strict=True)]
-        rivals = {"between them": between}
-        for name, known in references.items():
-            rivals[name] = [pair for _, target in between for pair in known if pair[1] == target]
-        for direction, others in rivals.items():
-            targets = {target for _, target in others}
-            same_targets = [pair for pair in between if pair[1] in targets]
-            numbers = *comparison.over(others), *comparison.ratio(same_targets, others)
-            rows.append((aspect, level, direction, len(between), *numbers))
-    numbers = [number + end for number in ("error", "ratio") for end in ("", "_low", "_high")]
-    columns = ["aspect", "level", "direction", "pairs", *numbers]
-    return pd.DataFrame(rows, columns=columns).dropna(subset="error")
 
 
 def fine_tunings(names: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -13,7 +13,6 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from ..features.table import Features
-from ..measures.comparison import bootstrap_weights
 from ..measures.preprocess import standardize
 from ..resources import InputError
 
@@ -132,48 +131,6 @@ def novelty(reference: Features, new: Features, *, groups: Sequence | None = Non
         for score in SCORES:
             below[score] += np.searchsorted(np.sort(known[score]), unknown[score])
     return found.join((100 * below / len(part)).add_suffix("_percentile"))
-
-
-def separation(
-    scores: np.ndarray, new: np.ndarray, groups: Sequence, *, n_bootstrap: int = 200
-) -> np.ndarray:
-    """Area under the ROC curve: the chance that a new structure scores above a familiar one.
-
-    Parameters
-    ----------
-    scores
-        (n,) of structures, higher for newer ones; of equal ones half are counted.
-    new
-        (n,) true where a structure is new indeed.
-    groups
-        (n,) labels: the bootstrap draws those of one label, such as a trajectory, together.
-    n_bootstrap
-        Draws, the same for all scores of the same structures.
-
-    Returns
-    -------
-    numpy.ndarray
-        The area, between 0 and 1, and after it those of the draws, for `comparison.estimate`. 0.5
-        is a guess.
-
-    Raises
-    ------
-    InputError
-        There are no familiar structures, or no new ones.
-
-    Examples
-    --------
-    >>> new = np.array([False, False, True, True])
-    >>> separation(np.array([1, 2, 2, 3]), new, range(4), n_bootstrap=0).tolist()
-    [0.875]
-    """
-    if len({*np.asarray(new).tolist()}) < 2:
-        raise InputError("An area under the ROC curve needs familiar structures and new ones.")
-    wins = (1 + np.sign(np.subtract.outer(scores[new], scores[~new]))) / 2
-    label = np.unique(groups, return_inverse=True)[1]
-    drawn = bootstrap_weights(label.max() + 1, n_bootstrap, np.random.default_rng(0))[:, label]
-    pairs = drawn[:, new].sum(axis=1) * drawn[:, ~new].sum(axis=1)  # none where a side is not drawn
-    return ((drawn[:, new] @ wins) * drawn[:, ~new]).sum(axis=1)[pairs > 0] / pairs[pairs > 0]
 
 
 def check_same_model(*features: Features) -> None:

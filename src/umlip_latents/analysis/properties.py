@@ -1,18 +1,14 @@
 """Properties of latent features: element share, invariance, retention."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
-import pandas as pd
 from ase import Atoms
 
 from ..features.extraction import extract_features
-from ..features.table import Features, common_structures
-from ..measures.comparison import Comparison
-from ..measures.preprocess import subtract_element_means, varies
+from ..measures.preprocess import subtract_element_means
 from ..models.base import LatentModel
-from ..resources import InputError
 
 
 def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
@@ -37,33 +33,24 @@ def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
     return float(1 - np.square(within).sum() / np.square(x - x.mean(axis=0)).sum())
 
 
-def varying(
-    features: Mapping[str, Features], *, within_element: bool = False
-) -> dict[str, Features]:
-    """The features that vary over the structures which all accept; only these can be compared.
+def effective_dimension(features: np.ndarray) -> float:
+    r"""Participation ratio of the principal variances, the number of directions that matter.
+
+    .. math:: \Big(\sum_i \lambda_i\Big)^2 \Big/ \sum_i \lambda_i^2
 
     Parameters
     ----------
     features
-        By name, of the same structures.
-    within_element
-        They have to vary between the atoms of one element.
+        (n_atoms, width).
 
     Examples
     --------
-    >>> from ase.build import bulk
-    >>> from umlip_latents import features_by_name
-    >>> found, _ = features_by_name([bulk("NaCl", "rocksalt", a=5.64)], ["element"], progress=False)
-    >>> list(varying(found)), list(varying(found, within_element=True))
-    (['element'], [])
+    >>> round(effective_dimension([[1, 0], [-1, 0], [0, 1], [0, -1]]), 3)
+    2.0
     """
-    common = common_structures([*features.values()]) if features else ()
-    found = {}
-    for name, one in zip(features, common, strict=True):
-        x = one.features
-        if varies(subtract_element_means(x, one.numbers, slice(None)) if within_element else x):
-            found[name] = one
-    return found
+    x = np.asarray(features, dtype=np.float64)
+    covariance = np.cov(x.T, bias=True)
+    return float(np.trace(covariance) ** 2 / np.square(covariance).sum())
 
 
 def extreme_share(features: np.ndarray, share: float = 0.01) -> float:
@@ -150,54 +137,3 @@ def translated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     shifted.translate(rng.uniform(-5, 5, 3))
     shifted.wrap()
     return shifted
-
-
-def pretraining_retention(comparison: Comparison, bespoke: Sequence[str]) -> pd.DataFrame:
-    r"""How much of its pretraining a fine-tuned model keeps.
-
-    .. math:: 1 - \mathrm{GFRE}(\mathrm{pretrained} \to \mathrm{tuned}) \big/
-                  \mathrm{GFRE}(\mathrm{pretrained} \to \mathrm{bespoke})
-
-    1: the tuned features are a linear map of the pretrained ones; 0: they are as far away as those
-    of a network that never saw the pretraining data.
-
-    Parameters
-    ----------
-    comparison
-        Of all of them, GFREs among its metrics; the start has the name ``pretrained``.
-    bespoke
-        Names of the networks trained from scratch, two at least. One of them is itself measured
-        against the others, which gives the floor.
-
-    Returns
-    -------
-    pandas.DataFrame
-        By model: ``retention``, the median over splits and bespoke networks, and the smallest and
-        the largest of them, ``low`` and ``high``.
-
-    Raises
-    ------
-    InputError
-        Fewer than two bespoke networks, or one without an error from the pretrained one.
-
-    Examples
-    --------
-    >>> from umlip_latents import Features, compare
-    >>> rng = np.random.default_rng(0)
-    >>> names = ("pretrained", "tuned", "bespoke 0", "bespoke 1")
-    >>> tables = {n: rng.normal(size=(300, 4)) for n in names}
-    >>> tables["tuned"] = 2 * tables["pretrained"]
-    >>> about = np.full(60, 5), np.full(300, 14), np.arange(60)
-    >>> found = compare({n: Features(x, *about) for n, x in tables.items()}, n_splits=3)
-    >>> pretraining_retention(found, ["bespoke 0", "bespoke 1"]).loc["tuned"].round(3).tolist()
-    [1.0, 1.0, 1.0]
-    """
-    errors = comparison.by_split.query("metric == 'gfre' and source == 'pretrained'")
-    start = errors.pivot(index="split", columns="target", values="error")
-    if len({*bespoke}) < 2 or not {*bespoke} <= {*start.columns}:
-        raise InputError(f"{[*bespoke]}: retention needs GFREs from pretrained to two or more.")
-    rows = {}
-    for name in start.columns:
-        values = 1 - start[[name]].to_numpy() / start[[b for b in bespoke if b != name]].to_numpy()
-        rows[name] = {"retention": np.median(values), "low": values.min(), "high": values.max()}
-    return pd.DataFrame(rows).T.rename_axis("run")

@@ -106,33 +106,6 @@ def farthest_points(features: Features, n: int) -> pd.DataFrame:
     return pd.DataFrame({"structure": chosen, "radius": np.sqrt(squared.clip(0))})
 
 
-def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
-    r"""Distance of the Gaussians with the means and covariances of two samples.
-
-    .. math:: d^2 = \|\mu_x - \mu_y\|^2
-              + \mathrm{tr}\bigl(C_x + C_y - 2 (C_x^{1/2} C_y C_x^{1/2})^{1/2}\bigr)
-
-    (Dowson and Landau, J. Multivar. Anal. 12, 450, 1982). It sees means and covariances alone, and
-    is larger the smaller the samples are: hold it against that of random halves.
-
-    Parameters
-    ----------
-    x, y
-        (n_x, d) and (n_y, d).
-
-    Examples
-    --------
-    >>> frechet_distance(np.array([[-1.0], [1.0]]), np.array([[1.0], [7.0]])).__round__(3)
-    4.472
-    """
-    centred = [table - table.mean(axis=0) for table in (x, y)]
-    a, b = (np.linalg.qr(table, mode="r") / np.sqrt(len(table)) for table in centred)
-    # with C = A'A the last trace is the sum of the singular values of A B'
-    squared = np.square(x.mean(axis=0) - y.mean(axis=0)).sum() + np.square(a).sum()
-    squared += np.square(b).sum() - 2 * np.linalg.norm(a @ b.T, "nuc")
-    return float(np.sqrt(max(squared, 0)))
-
-
 def maximum_mean_discrepancy(x: np.ndarray, first: np.ndarray) -> np.ndarray:
     r"""Squared maximum mean discrepancy between two parts of a sample, unbiased.
 
@@ -167,49 +140,6 @@ def maximum_mean_discrepancy(x: np.ndarray, first: np.ndarray) -> np.ndarray:
     m = len(x) - n
     xx, xy, yy = (((p @ kernel) * q).sum(axis=1) for p, q in ((a, a), (a, b), (b, b)))
     return xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m)
-
-
-def set_distances(first: Features, second: Features, *, n_null: int = 200) -> pd.DataFrame:
-    """Distances of two data sets, beside those of random divisions of all their structures.
-
-    Parameters
-    ----------
-    first, second
-        Of one model and one layer; a structure is its first two cumulants.
-    n_null
-        Divisions into parts of the same sizes. Structures are drawn one by one, so that the frames
-        of a trajectory make two sets look too different.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Rows ``frechet`` and ``mmd``: ``value``, the median ``null`` and the end ``null_high`` of
-        the 95 % interval of the random ones, and ``p``, the share of these that is not smaller.
-
-    Raises
-    ------
-    InputError
-        Features of different models, layers or widths, or fewer than two structures.
-
-    Examples
-    --------
-    >>> x = np.random.default_rng(0).normal(size=(60, 2))
-    >>> about = np.ones(30, int), np.ones(30), np.arange(30)
-    >>> far, alike = Features(x[30:] + 5, *about), Features(x[30:], *about)
-    >>> [bool((set_distances(Features(x[:30], *about), f)["p"] < 0.05).all()) for f in (far, alike)]
-    [True, False]
-    """
-    x = scaled_cumulants(first, second)
-    if min(len(first.kept), len(second.kept)) < 2:
-        raise InputError("The distance of two data sets needs two structures of each.")
-    own, rng = np.arange(len(x)) < len(first.kept), np.random.default_rng(0)
-    divisions = np.array([own, *(rng.permutation(own) for _ in range(n_null))])
-    frechet = [frechet_distance(x[d], x[~d]) for d in divisions]
-    table = np.array([frechet, maximum_mean_discrepancy(x, divisions)])
-    value, null = table[:, 0], table[:, 1:]
-    found = pd.DataFrame({"value": value}, pd.Index(["frechet", "mmd"], name="measure"))
-    found["null"], found["null_high"] = np.quantile(null, [0.5, 0.975], axis=1)
-    return found.assign(p=(1 + (value <= null.T).sum(axis=0)) / (1 + n_null))
 
 
 def scaled_cumulants(*sets: Features) -> np.ndarray:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 from filelock import FileLock
 from tqdm import tqdm
@@ -79,9 +80,8 @@ class FeatureCache:
             return None
         if layer not in widths:
             raise InputError(f"{layer}: no such layer, {block.model} has {', '.join(widths)}.")
-        first = sum(widths[name] for name in [*widths][: [*widths].index(layer)])
-        columns = block.features[:, first : first + widths[layer]]
-        return replace(block, features=columns, layer=layer)
+        layers = np.split(block.features, np.cumsum([*widths.values()])[:-1], axis=1)
+        return replace(block, features=layers[[*widths].index(layer)], layer=layer)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import pickle
 import sys
 import tempfile
 import threading
@@ -14,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import ase.io
-import cloudpickle
 import joblib
 import numpy as np
 import torch
@@ -55,7 +52,7 @@ def fill(
     cache
         Where to.
     model, source
-        The model, and the name or file by which a worker loads it; an object is pickled.
+        The model, and the name or file by which a worker loads it; else it is pickled.
     blocks
         Structures by the index of the first one.
     workers, progress
@@ -77,10 +74,9 @@ def fill(
         if not tasks:
             return
         try:
-            portable = source or cloudpickle.dumps(model)
             work = (  # without calculators, which may not travel
-                joblib.delayed(compute)(cache, portable, start, [atoms.copy() for atoms in part])
-                for start, part in tasks
+                joblib.delayed(compute)(cache, source or model, i, [a.copy() for a in part])
+                for i, part in tasks
             )
             with closing(joblib.Parallel(n_workers, **DEAL_OUT)(work)) as finished:
                 for n_structures in finished:
@@ -94,11 +90,11 @@ def fill(
 
 
 def compute(
-    cache: FeatureCache, model: LatentModel | str | bytes, start: int, structures: Sequence[Atoms]
+    cache: FeatureCache, model: LatentModel | str, start: int, structures: Sequence[Atoms]
 ) -> int:
     """Compute and store the block that starts there; returns how many structures it has."""
     with ONE_AT_A_TIME:
-        if isinstance(model, str | bytes):
+        if isinstance(model, str):
             model = worker_model(model, cache.origin["fingerprint"] or str(cache.path))
         block = compute_block(model, structures, start)
     cache.write(start, block, model.widths)
@@ -106,9 +102,9 @@ def compute(
 
 
 @lru_cache(1)
-def worker_model(source: str | bytes, key: str) -> LatentModel:
+def worker_model(source: str, key: str) -> LatentModel:
     """The model in a worker, which keeps it for its next block; the key is the model's."""
-    return pickle.loads(source) if isinstance(source, bytes) else load_model(source, device="cpu")
+    return load_model(source, device="cpu")
 
 
 def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 0) -> Features:
@@ -122,36 +118,27 @@ def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 
         Index of the first structure in the whole input.
     """
     graphs, dropped, rows = {}, {}, {}
-    gc.disable()  # or it would look through the many small parts of graphs again and again
-    try:
-        for index, atoms in enumerate(structures):
-            try:
-                graphs[index] = model.prepare(atoms)
-            except Unsupported as error:
-                dropped[start + index] = str(error)
-    finally:
-        gc.enable()
+    for index, atoms in enumerate(structures):
+        try:
+            graphs[index] = model.prepare(atoms)
+        except Unsupported as error:
+            dropped[start + index] = str(error)
     for batch in packed({i: model.size(g) for i, g in graphs.items()}, batch_size(model)):
         with nullcontext() if model.size(graphs[batch[0]]) > BATCH_SIZE else one_thread():
             table = forward(model, [graphs[i] for i in batch])
         n_atoms = [len(structures[i]) for i in batch]
         if len(table) != sum(n_atoms):
-            words = f"gives {len(table)} rows of features for {sum(n_atoms)} atoms"
-            raise InputError(f"{model.name}: {words}.")
+            raise InputError(f"{model.name}: gives {len(table)} rows for {sum(n_atoms)} atoms.")
         for index, x in zip(batch, np.split(table, np.cumsum(n_atoms)[:-1]), strict=True):
             if np.isfinite(x).all():
                 rows[index] = x
             else:
                 dropped[start + index] = f"{model.name} gives it features that are not finite"
-    kept = sorted(rows)
-    nothing = np.empty((0, sum(model.widths.values())), np.float32)
-    return Features(
-        np.concatenate([nothing, *(rows[i] for i in kept)]),
-        np.array([len(rows[i]) for i in kept], dtype=np.int64),
-        np.concatenate([np.empty(0, np.int64), *(structures[i].numbers for i in kept)]),
-        start + np.array(kept, dtype=np.int64),
-        dropped,
-    )
+    kept = np.array(sorted(rows), dtype=np.int64)
+    x = [np.empty((0, sum(model.widths.values())), np.float32), *(rows[i] for i in kept)]
+    numbers = [kept[:0], *(structures[i].numbers for i in kept)]
+    n_atoms = np.array([len(structures[i]) for i in kept], dtype=np.int64)
+    return Features(np.concatenate(x), n_atoms, np.concatenate(numbers), start + kept, dropped)
 
 
 def forward(model: LatentModel, graphs: Sequence) -> np.ndarray:

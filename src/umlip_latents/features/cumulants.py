@@ -54,12 +54,9 @@ def cumulant_features(features: np.ndarray, n_atoms: np.ndarray, order: int) -> 
     n_atoms = np.asarray(n_atoms)
     if order not in range(1, MAX_ORDER + 1):
         raise InputError(f"order {order}: cumulants go from 1 to {MAX_ORDER}.")
-    if np.ndim(features) != 2 or n_atoms.ndim != 1:
-        raise InputError("features must be (n_atoms, d) and n_atoms (n_structures,).")
-    if (n_atoms < 1).any() or n_atoms.sum() != len(features):
-        raise InputError(
-            f"n_atoms must be positive and add up to the {len(features)} rows of features."
-        )
+    fits = np.ndim(features) == 2 and n_atoms.ndim == 1 and n_atoms.sum() == len(features)
+    if not fits or (n_atoms < 1).any():
+        raise InputError("n_atoms must be positive, and add up to the rows of a table of features.")
     x = np.asarray(features, dtype=np.float64)
     precision = np.finfo(np.result_type(features, np.float16)).eps
     starts = np.cumsum(n_atoms) - n_atoms
@@ -103,48 +100,6 @@ def structure_features(features: Features, order: int) -> Features:
     >>> structure_features(atoms, 2).features.tolist()
     [[2.0, 1.0]]
     """
-    ones = np.ones_like(features.n_atoms)
-    return replace(
-        features,
-        features=cumulant_features(features.features, features.n_atoms, order),
-        n_atoms=ones,
-        numbers=0 * ones,
-    )
-
-
-def pooled_features(features: Features, pooling: int | str) -> np.ndarray:
-    """One vector per structure from those of its atoms.
-
-    None of them changes if the cell is repeated.
-
-    Parameters
-    ----------
-    features
-        Of the atoms.
-    pooling
-        The number of cumulants, as in `cumulant_features` (1 is the mean), or ``"max"``: the mean
-        and the largest value of each dimension.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n_structures, columns), float64.
-
-    Raises
-    ------
-    InputError
-        Any other word or number.
-
-    Examples
-    --------
-    >>> atoms = Features(np.array([[1.0], [3.0]]), np.array([2]), np.array([6, 8]), np.array([0]))
-    >>> pooled_features(atoms, 2).tolist(), pooled_features(atoms, "max").tolist()
-    ([[2.0, 1.0]], [[2.0, 3.0]])
-    """
-    if pooling != "max" and not isinstance(pooling, int):
-        raise InputError(f"pooling {pooling}: a number of cumulants, or max.")
-    x, n_atoms = features.features, features.n_atoms
-    if pooling != "max":
-        return cumulant_features(x, n_atoms, pooling)
-    largest = np.maximum.reduceat(x, np.cumsum(n_atoms) - n_atoms)
-    return np.hstack([cumulant_features(x, n_atoms, 1), largest])
+    x, ones = features.features, np.ones_like(features.n_atoms)
+    cumulants = cumulant_features(x, features.n_atoms, order)
+    return replace(features, features=cumulants, n_atoms=ones, numbers=0 * ones)

@@ -39,6 +39,8 @@ class Features:
         Of the model (`models.base.identity`) and of all structures of the input
         (`structures.describe.fingerprint`); empty where they are not known. Features in which they
         differ are not compared.
+    origin
+        Where they come from: shipped, stored, extracted, or read from a file.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class Features:
     layer: str = ""
     fingerprint: str = ""
     structures: str = ""
+    origin: str = field(default="", compare=False)
 
     @property
     def structure(self) -> np.ndarray:
@@ -103,7 +106,8 @@ class Features:
         if why := invalid_reason(*(found[name] for name in ARRAYS)):
             raise InputError(f"{path}: {why}.")
         found |= {name: str(found[name]) for name in TEXTS}
-        return cls(**found, dropped={int(index): why for index, why in dropped.items()})
+        dropped = {int(index): why for index, why in dropped.items()}
+        return cls(**found, dropped=dropped, origin=f"file {path}")
 
 
 def invalid_reason(

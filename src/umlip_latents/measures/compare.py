@@ -1,25 +1,17 @@
 """The one comparing call: errors and other measures of all pairs, over splits, with intervals."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from ..features.table import Features, common_structures
-from ..resources import InputError, check_at_least, unknown_name
-from .comparison import (
-    NEIGHBOURS_MEAN,
-    Comparison,
-    bootstrap_medians,
-    resample_halves,
-    resampled_means,
-)
-from .gfre import Tables
-from .metrics import METRICS, SIMILARITIES
+from ..resources import InputError, unknown_name
+from . import METRICS, SIMILARITIES, comparison
+from .comparison import NEIGHBOURS_MEAN, Comparison
+from .gfre import Pairwise, Tables
 from .parallel import count_jobs
 from .preprocess import subtract_element_means, varies
 from .reconstruction import pointwise_errors
@@ -71,14 +63,23 @@ class FitOptions:
     def __post_init__(self) -> None:
         if self.folds not in (None, "atom", "group"):
             raise InputError(f"folds by {self.folds}: atom and group are known.")
-        check_at_least(1, n_local_points=self.n_local_points, n_test_local=self.n_test_local)
+
+    def arguments(self, names: Sequence[str], labels: np.ndarray) -> dict[str, Any]:
+        """Those of `pointwise_errors` for features of these names, and labels of the atoms."""
+        among = {*names} & {*(self.involving or names)}
+        if not among:
+            raise InputError(f"involving {', '.join(self.involving)}: none of these is compared.")
+        pairs = [pair for pair in product(names, names) if {*pair} & among]
+        same = ("regularization", "n_local_points", "device", "n_jobs", "progress")
+        same = {name: getattr(self, name) for name in same}
+        return {"pairs": pairs, "groups": labels if self.folds == "group" else None, **same}
 
 
 def compare(
     features: Mapping[str, Features],
-    metrics: Sequence[str] = ("gfre",),
+    metrics: Sequence[str | Callable] = ("gfre",),
     *,
-    split: str | Split | Any = "structure",
+    split: str | Split = "structure",
     n_splits: int = 1,
     within_element: bool = False,
     baselines: Sequence[str] = (),
@@ -92,15 +93,15 @@ def compare(
     features
         Features of the same structures by name; those structures are compared that all have.
     metrics
-        Of `metrics.METRICS`, fitted on the training atoms and judged on the test atoms:
-        ``"gfre"``, ``"lfre"``, ``"gfrd"``, ``"kernel"``; of `metrics.SIMILARITIES`, on the test
-        atoms alone: ``"cka"``, ``"cka-rbf"``, ``"overlap"``, ``"cknna"``, ``"svcca"``,
-        ``"pwcca"``, ``"procrustes"``, ``"imbalance"``.
+        Fitted on the training atoms and judged on the test atoms: ``"gfre"``, ``"lfre"``,
+        ``"gfrd"``, ``"kernel"``. On the test atoms alone: ``"cka"``, ``"cka-rbf"``, ``"overlap"``,
+        ``"cknna"``, ``"svcca"``, ``"pwcca"``, ``"procrustes"``, ``"imbalance"``. Or a function of
+        your own, ``function(x, y) -> float``, of the features (n_test, width) of source and target
+        on the test atoms, centred and of unit total variance there. It goes by its ``__name__``,
+        gets intervals like the others, and is drawn as a distance: small is alike.
     split
-        ``"structure"``, ``"system"`` or ``"atom"``, which is short for ``Split(by=...)``; a
-        `Split`; or a splitter of scikit-learn, such as ``GroupKFold(5)``, which is given the
-        structures that all models accept and, as groups, their input indices, and says itself how
-        many splits there are.
+        ``"structure"``, ``"system"`` or ``"atom"``, which is short for ``Split(by=...)``; or a
+        `Split`.
     n_splits
         Number of random splits.
     within_element
@@ -137,70 +138,48 @@ def compare(
     >>> found.table.columns.tolist()
     ['metric', 'source', 'target', 'error', 'low', 'high', 'neighbours']
     """
-    check_metrics(metrics)
-    check_at_least(0, n_bootstrap=n_bootstrap)
-    check_at_least(1, n_splits=n_splits)
+    kinds = metric_names(metrics)
     split = Split(split) if isinstance(split, str) else split
-    by, seed = (split.by, split.seed) if isinstance(split, Split) else ("structure", 0)
-    folds = options.folds or ("atom" if by == "atom" else "group")
-    found = select_common(features, baselines)
-    one = next(iter(found.values()))
-    labels, splits = draw_splits(one, split, n_splits, within_element)
-    test_too = not {*metrics} <= {*METRICS}
-    tables, left_out = preprocess(found, splits, within_element, test_too)
-    names = tuple(name for name in found if name not in left_out)
-    if len(names) < 2:
-        raise InputError(" ".join(["Two sets of features are needed.", *left_out.values()]))
-    among = {*names} if options.involving is None else {*names} & {*options.involving}
-    if not among:
-        raise InputError(f"involving {', '.join(options.involving)}: none of these is compared.")
-    pairs = [pair for pair in product(names, names) if {*pair} & among]
-    how = ("regularization", "n_local_points", "device", "n_jobs", "progress")
-    fit = {name: getattr(options, name) for name in how} | {"pairs": pairs}
-    fit["groups"] = labels if folds == "group" else None
-    n_halves = min(n_bootstrap, MOST_HALVES)
-    samples, rngs = defaultdict(list), defaultdict(lambda: np.random.default_rng(0))
-    for (train, test), x in zip(splits, tables, strict=True):
-        x = {name: x[name] for name in names}
-        for metric in metrics:
-            some = test
-            if metric == "lfre" and options.n_test_local:  # about as many, evenly taken
-                some = test[:: max(1, len(test) // options.n_test_local)]
-            for kind, draw in measure(x, (train, some), metric, labels, n_halves, fit):
-                values = draw(n_bootstrap, rngs[kind])
-                samples[kind].append(np.sqrt(values) if metric in METRICS else values)
+    options = replace(options, folds=options.folds or ("atom" if split.by == "atom" else "group"))
+    common = select_common(features, baselines)
+    labels, splits = draw_splits(next(iter(common.values())), split, n_splits, within_element)
+    tables, left_out = preprocess(common, splits, within_element, not {*kinds} <= {*METRICS})
+    errors, draws = {}, {}
+    for kind, metric in zip(kinds, metrics, strict=True):
+        values, medians = measure(metric, tables, splits, labels, n_bootstrap, options)
+        for i, name in enumerate((kind, NEIGHBOURS_MEAN)[: values.shape[1]]):
+            errors[name], draws[name] = values[:, i], medians[:, i]
     return Comparison(
-        names=names,
-        metrics=tuple(metrics),
-        folds=folds,
+        names=tuple(tables[0]),
+        metrics=kinds,
+        folds=options.folds,
         within_element=within_element,
-        baselines=tuple(name for name in names if name in baselines),
-        seeds=tuple(range(seed, seed + len(splits))),
-        structures=one.kept,
-        dropped={i: why for f in features.values() for i, why in f.dropped.items()},
+        baselines=tuple(name for name in tables[0] if name in baselines),
+        seeds=range(split.seed, split.seed + n_splits),
+        structures=next(iter(common.values())).kept,
         left_out=left_out,
         n_train=[len(train) for train, _ in splits],
         n_test=[len(test) for _, test in splits],
-        errors={kind: np.array([each[0] for each in values]) for kind, values in samples.items()},
-        draws={kind: bootstrap_medians(values, rngs[kind]) for kind, values in samples.items()},
+        errors=errors,
+        draws=draws,
     )
 
 
-def check_metrics(metrics: Sequence[str]) -> None:
-    """Raise `InputError` for an unknown metric, one that is named twice, or none."""
+def metric_names(metrics: Sequence[str | Callable]) -> tuple[str, ...]:
+    """What they are called; raises `InputError` for one that is unknown, or named twice."""
+    names, known = [getattr(m, "__name__", m) for m in metrics], (*METRICS, *SIMILARITIES)
     for metric in metrics:
-        if metric not in (*METRICS, *SIMILARITIES):
-            raise unknown_name(metric, "metric", (*METRICS, *SIMILARITIES))
-    if len({*metrics}) < max(1, len(metrics)):
-        raise InputError(f"metrics {', '.join(metrics)}: each once, and one at least.")
+        if not callable(metric) and metric not in known:
+            raise unknown_name(metric, "metric", known)
+    if len({*names}) < max(1, len(names)):
+        raise InputError(f"metrics {', '.join(names)}: each once, and one at least.")
+    return tuple(names)
 
 
 def select_common(
     features: Mapping[str, Features], baselines: Sequence[str]
 ) -> dict[str, Features]:
     """Features on the structures that all have, baselines last."""
-    if len(features) < 2:
-        raise InputError("A comparison needs at least two sets of features.")
     names = sorted(features, key=lambda name: name in baselines)
     found = common_structures([features[name] for name in names])
     for name, other in zip(names, found, strict=True):
@@ -210,41 +189,61 @@ def select_common(
 
 
 def preprocess(
-    features: Mapping[str, Features], splits: Sequence[Atoms], within_element: bool, test_too: bool
+    features: Mapping[str, Features], splits: Sequence[Atoms], within_element: bool, on_test: bool
 ) -> tuple[list[Tables], dict[str, str]]:
     """What is compared in each split, and the names that do not vary in one of them, and why."""
-    tables, constant = [], {}
+    tables, left_out = [], {}
     for train, test in splits:
         x = {name: f.features for name, f in features.items()}
         if within_element:
             x = {n: subtract_element_means(x[n], f.numbers, train) for n, f in features.items()}
-        for name, table in x.items():
-            if test_too and not varies(table[test]):
-                constant[name] = f"{name}: features do not vary over the test atoms."
-            if not varies(table[train]):
-                constant[name] = f"{name}: features do not vary over the training atoms."
+        for name, rows in product(x, (train, test) if on_test else (train,)):
+            if not varies(x[name][rows]):
+                left_out[name] = f"{name}: features do not vary over the atoms of a split."
         tables.append(x)
-    return tables, constant
+    tables = [{name: x[name] for name in x if name not in left_out} for x in tables]
+    if len(tables[0]) < 2:
+        raise InputError(" ".join(["Two sets of features are needed.", *left_out.values()]))
+    return tables, left_out
 
 
 def measure(
-    x: Tables, split: Atoms, metric: str, labels: np.ndarray, n_halves: int, fit: Mapping[str, Any]
-) -> Iterator[tuple[str, Callable]]:
-    """Of a metric, and of the LFRE's neighbours' mean, what resamples (n, n) values or squares.
+    metric: str | Callable,
+    tables: Sequence[Tables],
+    splits: Sequence[Atoms],
+    labels: np.ndarray,
+    n_bootstrap: int,
+    options: FitOptions,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A metric in every split, and its median over the splits with those of a bootstrap.
 
-    The labels say what each atom is drawn with; `fit` are options of `pointwise_errors`.
+    (n_splits, n_kinds, n, n) and (1 + n_draws, n_kinds, n, n), where the second kind is the error
+    of the neighbours' mean, which the LFRE alone has. The labels say what each atom is drawn with.
     """
-    labels = labels[split[1]]
-    if metric in SIMILARITIES:
-        tables, n_jobs = [table[split[1]] for table in x.values()], count_jobs(fit["n_jobs"])
-        halves = half_samples(metric, tables, labels, n_halves, n_jobs)
-        yield metric, partial(resample_halves, halves)
-        return
-    names, group = [*x], np.unique(labels, return_inverse=True)[1]
-    found = pointwise_errors(x, *split, metric, **fit)
-    for kind, errors in ((metric, found.errors), (NEIGHBOURS_MEAN, found.neighbours or {})):
-        sums = np.full((group.max() + 1, len(names), len(names)), np.nan)
-        for (s, t), norms in errors.items():
-            sums[:, names.index(s), names.index(t)] = np.bincount(group, norms**2)
-        if errors:
-            yield kind, partial(resampled_means, sums, np.bincount(group))
+    samples, rng = [], np.random.default_rng(0)
+    fit = options.arguments(tables[0], labels)
+    for x, (train, test) in zip(tables, splits, strict=True):
+        if metric not in METRICS:
+            some, n_halves = [table[test] for table in x.values()], min(n_bootstrap, MOST_HALVES)
+            halves = half_samples(metric, some, labels[test], n_halves, count_jobs(options.n_jobs))
+            samples.append(comparison.resample_halves(halves, n_bootstrap, rng)[:, None])
+            continue
+        if metric == "lfre" and options.n_test_local:  # about as many, evenly taken
+            test = test[:: max(1, len(test) // options.n_test_local)]
+        found = pointwise_errors(x, train, test, metric, **fit)
+        sums, sizes = sum_squares(found, [*x], labels[test])
+        samples.append(np.sqrt(comparison.resampled_means(sums, sizes, n_bootstrap, rng)))
+    values = np.array([each[0] for each in samples])
+    return values, comparison.bootstrap_medians(samples, rng)
+
+
+def sum_squares(
+    found: Pairwise, names: Sequence[str], labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n_groups, n_kinds, n, n) squared norms summed over groups of test atoms, and their sizes."""
+    group, n_kinds = np.unique(labels, return_inverse=True)[1], len(next(iter(found.values())))
+    sums = np.full((group.max() + 1, n_kinds, len(names), len(names)), np.nan)
+    for (source, target), kinds in found.items():
+        for i, norms in enumerate(kinds):
+            sums[:, i, names.index(source), names.index(target)] = np.bincount(group, norms**2)
+    return sums, np.bincount(group)

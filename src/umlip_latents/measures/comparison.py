@@ -19,15 +19,11 @@ NEIGHBOURS_MEAN = "neighbours"  # the error of predicting it: the LFRE's own bas
 
 
 class Estimate(NamedTuple):
-    """A number and its 95 % interval; as text ``0.58 [0.55, 0.61]``."""
+    """A number and its 95 % interval."""
 
     value: float
     low: float = np.nan
     high: float = np.nan
-
-    def __str__(self) -> str:
-        interval = "" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]"
-        return f"{self.value:.2f}{interval}"
 
 
 def estimate(values: np.ndarray) -> Estimate:
@@ -35,8 +31,8 @@ def estimate(values: np.ndarray) -> Estimate:
 
     Examples
     --------
-    >>> str(estimate(np.array([0.5, 0.0, 1.0])))
-    '0.50 [0.03, 0.97]'
+    >>> estimate(np.array([0.5, 0.0, 1.0]))
+    Estimate(value=0.5, low=0.025, high=0.975)
     """
     return Estimate(*map(float, (values[0], *interval(values))))
 
@@ -46,16 +42,12 @@ def interval(draws: np.ndarray) -> np.ndarray:
     return np.quantile(draws[1:] if len(draws) > 1 else np.nan * draws, [0.025, 0.975], axis=0)
 
 
-def bootstrap_weights(n: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """(1 + n_resamples, n) how often each of n groups counts; in the first row once each."""
-    return np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_resamples)])
-
-
 def resampled_means(
     sums: np.ndarray, sizes: np.ndarray, n_resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
     """(1 + n_resamples, ...) means over all groups, then over drawn ones, from the groups' sums."""
-    weights = bootstrap_weights(len(sizes), n_resamples, rng)
+    n = len(sizes)
+    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_resamples)])
     return (np.tensordot(weights, sums, 1).T / (weights @ sizes)).T
 
 
@@ -96,15 +88,13 @@ class Comparison:
     names
         Of the compared features, in the order of the matrices.
     metrics
-        Of `metrics.METRICS` and `metrics.SIMILARITIES`.
+        Their names, a function's own for a measure of yours.
     folds, within_element, baselines
         See `compare`.
     seeds
         Of each split.
     structures
         (n_structures,) input indices of the structures that all models accept.
-    dropped
-        Input index of the others, and why a model refused them.
     left_out
         Name, and why these features could not be compared.
     n_train, n_test
@@ -120,9 +110,8 @@ class Comparison:
     folds: str
     within_element: bool
     baselines: tuple[str, ...]
-    seeds: tuple[int, ...]
+    seeds: Sequence[int]
     structures: np.ndarray
-    dropped: dict[int, str]
     left_out: dict[str, str]
     n_train: list[int]
     n_test: list[int]
@@ -140,27 +129,22 @@ class Comparison:
         (the value of another measure), ``split`` (its seed), and ``neighbours``, the error of the
         mean of the LFRE's neighbours.
         """
-        return pd.concat(
-            [
-                self._rows(
-                    metric, {kind: each[i] for kind, each in self.errors.items()}, split=seed
-                )
-                for metric, (i, seed) in product(self.metrics, enumerate(self.seeds))
-            ],
-            ignore_index=True,
-        )
+        rows = []
+        for metric, (i, seed) in product(self.metrics, enumerate(self.seeds)):
+            values = {kind: each[i] for kind, each in self.errors.items()}
+            rows.append(self._rows(metric, values, split=seed))
+        return pd.concat(rows, ignore_index=True)
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row per metric and ordered pair: ``metric``, ``source``, ``target``, ``error``, its
         interval ``low`` and ``high``, and ``neighbours`` as in `by_split`.
         """
-        tables = []
-        values = {kind: draws[0] for kind, draws in self.draws.items()}
+        rows, values = [], {kind: draws[0] for kind, draws in self.draws.items()}
         for metric in self.metrics:
-            low, high = interval(self.draws[metric])
-            tables.append(self._rows(metric, values, low=low, high=high))
-        return pd.concat(tables, ignore_index=True)
+            ends = zip(("low", "high"), interval(self.draws[metric]), strict=True)
+            rows.append(self._rows(metric, values, **dict(ends)))
+        return pd.concat(rows, ignore_index=True)
 
     def matrix(self, metric: str = "gfre") -> pd.DataFrame:
         """Medians over the splits: row = source, column = target.
@@ -196,9 +180,9 @@ class Comparison:
         kind = "within-element " if self.within_element else ""
         titles = {metric: f"{kind}{metric.upper()}" for metric in self.metrics}
         matrices = {title: self.matrix(metric) for metric, title in titles.items()}
-        worse = {}
-        if "lfre" in titles:
-            worse[titles["lfre"]] = self.matrix("lfre") >= self.matrix(NEIGHBOURS_MEAN)
+        worse = {
+            titles[m]: self.matrix(m) >= self.matrix(NEIGHBOURS_MEAN) for m in titles if m == "lfre"
+        }
         alike = {titles[m]: "similarity" for m in titles if m in MEASURES and MEASURES[m].larger}
         return error_heat_maps(matrices, marked=worse, alike=alike, n_models=len(self.models))
 
@@ -220,8 +204,8 @@ class Comparison:
         """Ordered pairs of different names that have an error, and their entries of matrices."""
         neighbours = values[NEIGHBOURS_MEAN] if metric == "lfre" else np.nan
         columns = {"error": values[metric], **columns, "neighbours": neighbours}
-        rows, places = np.nonzero(~np.eye(len(self.names), dtype=bool))
-        names = np.array(self.names, dtype=object)
-        entries = {k: m if np.isscalar(m) else m[rows, places] for k, m in columns.items()}
-        pairs = {"metric": metric, "source": names[rows], "target": names[places]}
-        return pd.DataFrame(pairs | entries).dropna(subset="error")
+        pairs = ~np.eye(len(self.names), dtype=bool)
+        source, target = np.array(self.names, dtype=object)[np.array(np.nonzero(pairs))]
+        columns = {name: np.broadcast_to(m, pairs.shape)[pairs] for name, m in columns.items()}
+        rows = pd.DataFrame({"metric": metric, "source": source, "target": target} | columns)
+        return rows.dropna(subset="error")

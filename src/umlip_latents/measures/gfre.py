@@ -26,7 +26,7 @@ LANDMARKS = 300  # training atoms that span the features of a kernel
 
 Tables = Mapping[str, np.ndarray]  # features by name
 Pair = tuple[str, str]  # source and target
-Pairwise = dict[Pair, np.ndarray]
+Pairwise = dict[Pair, np.ndarray]  # (n_kinds, n_test) norms
 
 
 def global_residuals(
@@ -44,8 +44,10 @@ def global_residuals(
     ----------
     sizes
         Rows of the tables in the first fold, in the second, and in the test, in this order.
-    source, targets
+    source
         (n_rows, width) standardised features, or the factors that stand in for them.
+    targets
+        The same.
     regularization
         Chosen for each target by the two folds.
     n_samples
@@ -63,13 +65,15 @@ def global_residuals(
     Examples
     --------
     >>> x, how = np.random.default_rng(0).normal(size=(30, 2)), Regularization("cutoff", (1e-9,))
-    >>> bool(global_residuals((10, 10, 10), x, 3 * x, regularization=how).max() < 1e-9)
+    >>> missed = global_residuals((10, 10, 10), x, 3 * x, regularization=how)
+    >>> bool(missed.max() < 1e-9)
     True
     """
     x, *ys = (torch.as_tensor(t, device=device).split([*sizes]) for t in (source, *targets))
     axes, own = zip(*map(torch.linalg.qr, x[:2]), strict=True)
     own = torch.cat([pad(r, (0, 0, 0, 1)) for r in own])  # nothing is left of the source
-    turned = [torch.cat([project_onto(*each) for each in zip(axes, y, strict=False)]) for y in ys]
+    # of the folds alone: there are axes for no more
+    turned = [torch.cat([*map(project_onto, axes, y[:2])]) for y in ys]
     rows, widths = [1 + q.shape[1] for q in axes], [y.shape[1] for y in turned]
     u, inverses, vh = choose_inverses(
         own, torch.cat(turned, dim=1), rows, widths, regularization, n_samples or sizes[:2]
@@ -147,24 +151,21 @@ def global_tasks(
 
 def fit_pairs(
     function: Callable, tasks: Iterable[tuple], n_jobs: int, progress: str = ""
-) -> list[Pairwise]:
-    """Run tasks, each of some pairs and arguments; of each kind of result the norms by pair.
+) -> Pairwise:
+    """Run tasks, each of some pairs and arguments.
 
     The function gives (n_kinds, n_pairs, n) of every task; tasks of the same pairs follow on.
     """
-    pairs, arguments = zip(*tasks, strict=True)
+    all_pairs, arguments = zip(*tasks, strict=True)
+    parts = defaultdict(list)
     results = run_tasks(function, arguments, n_jobs, progress)
-    kinds = [defaultdict(list) for _ in results[0]]
-    for some, arrays in zip(pairs, results, strict=True):
-        for kind, rows in zip(kinds, arrays, strict=True):
-            for pair, row in zip(some, rows, strict=True):
-                kind[pair].append(row)
-    return [{pair: np.concatenate(rows) for pair, rows in kind.items()} for kind in kinds]
+    for pairs, norms in zip(all_pairs, results, strict=True):
+        for pair, part in zip(pairs, norms.swapaxes(0, 1), strict=True):
+            parts[pair].append(part)
+    return {pair: np.concatenate(each, axis=1) for pair, each in parts.items()}
 
 
 def error_matrix(errors: Pairwise, names: Sequence[str], n_test: int) -> pd.DataFrame:
     """Root mean squares over the test atoms, NaN for other pairs: row = source, column = target."""
-    matrix = pd.DataFrame(np.nan, pd.Index(names, name="source"), names)
-    for pair, norms in errors.items():
-        matrix.loc[pair] = np.linalg.norm(norms) / n_test**0.5
-    return matrix
+    means = {pair: np.linalg.norm(norms[0]) / n_test**0.5 for pair, norms in errors.items()}
+    return pd.Series(means).unstack().reindex(names, columns=names).rename_axis("source")

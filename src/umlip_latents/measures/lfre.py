@@ -1,5 +1,6 @@
 """The maps of the LFRE: one for each test atom, from its nearest training atoms."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
@@ -10,7 +11,9 @@ from ..resources import InputError
 from .gfre import Pair, Tables
 from .regression import Regularization, choose_inverses, two_folds
 
-ATOMS_PER_TASK = 50
+ATOMS_PER_TASK = 200
+NUMBERS_PER_BATCH = 1 << 20  # in the neighbours' targets of the test atoms solved together
+DECIMALS = 10  # of squared distances: those that differ less are ties
 
 
 def local_residuals(
@@ -57,36 +60,43 @@ def local_residuals(
     True
     """
     x, *ys = (torch.as_tensor(table, device=device) for table in (source, *targets))
-    widths, missed = [y.shape[1] for y in ys], []
-    halves = two_folds(k)
-    for atom, near in zip(atoms, nearest(x[atoms], x[:n_train], k), strict=True):
-        labels = None if groups is None else groups[near.cpu()]
-        has_folds = labels is None or len({*labels}) > 1
-        if labels is not None and has_folds:
-            halves = two_folds(k, labels, shuffle=False)
-        near = near[np.concatenate(halves)]
-        x_near, y_near = x[near], torch.cat([y[near] for y in ys], dim=1)
-        x_mean, y_mean = x_near.mean(dim=0), y_near.mean(dim=0)
-        of_mean = of_map = torch.cat([y[atom] for y in ys]) - y_mean
-        if has_folds:  # or there is nothing to choose by
-            y_near -= y_mean
-            sizes = [len(half) for half in halves]
-            u, f, vh = choose_inverses(
-                x_near - x_mean, y_near, sizes, widths, regularization, sizes
-            )
-            shares = (vh @ (x[atom] - x_mean) * f) @ u.mT
-            parts = zip(shares, y_near.split(widths, dim=1), strict=True)
-            of_map = of_mean - torch.cat([share @ y for share, y in parts])
-        missed.append(torch.stack([of_map, of_mean]))
-    parts = torch.stack(missed, dim=1).split(widths, dim=2)
-    return torch.stack([part.norm(dim=2) for part in parts], dim=1).cpu().numpy()
+    widths, batches = [y.shape[1] for y in ys], defaultdict(list)
+    halves, whole = two_folds(k), (np.arange(k), np.arange(0))
+    near = nearest(x[atoms], x[:n_train], k).cpu().numpy()
+    for i, row in enumerate(near):
+        if groups is not None:
+            of_one = (groups[row] == groups[row[0]]).all()  # nothing to choose by
+            halves = two_folds(k, groups[row], shuffle=False) if not of_one else whole
+        near[i] = row[np.concatenate(halves)]
+        batches[len(halves[0])].append(i)  # folds of one size are solved together
+    missed = x.new_empty(2, len(atoms), sum(widths))
+    at_once = max(1, NUMBERS_PER_BATCH // (k * sum(widths)))
+    for n_first, members in batches.items():
+        for part in np.split(np.array(members), range(at_once, len(members), at_once)):
+            x_near, y_near = x[near[part]], torch.cat([y[near[part]] for y in ys], dim=2)
+            x_mean, y_mean = x_near.mean(dim=1, keepdim=True), y_near.mean(dim=1, keepdim=True)
+            missed[:, part] = torch.cat([y[atoms[part]] for y in ys], dim=1) - y_mean[:, 0]
+            if n_first < k:
+                x_near, y_near, sizes = x_near - x_mean, y_near - y_mean, [n_first, k - n_first]
+                u, f, vh = choose_inverses(x_near, y_near, sizes, widths, regularization, sizes)
+                shares = ((x[atoms[part], None] - x_mean) @ vh.mT * f) @ u.mT
+                parts = zip(shares.split(1, dim=1), y_near.split(widths, dim=2), strict=True)
+                missed[0, part] -= torch.cat([share @ goal for share, goal in parts], dim=2)[:, 0]
+    norms = [part.norm(dim=2) for part in missed.split(widths, dim=2)]
+    return torch.stack(norms, dim=1).cpu().numpy()
 
 
 def nearest(x: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor:
-    """(n, k) rows of `others` nearest to each row of `x`."""
+    """(n, k) rows of `others` nearest to each row of `x`, the nearest first, ties in their order.
+
+    Examples
+    --------
+    >>> nearest(torch.zeros(1, 1), torch.tensor([[1.0], [2.0], [0.0], [-1.0], [1.0]]), 3).tolist()
+    [[2, 0, 3]]
+    """
     # less the squared length of x, which puts none before another
     distance = torch.addmm(others.square().sum(dim=1), x, others.T, alpha=-2)
-    return torch.topk(distance, k, dim=1, largest=False).indices
+    return distance.round(decimals=DECIMALS).argsort(dim=1, stable=True)[:, :k]
 
 
 def local_tasks(
@@ -105,5 +115,4 @@ def local_tasks(
     for (source, k), some in groupby(sorted(pairs, key=source_and_k), source_and_k):
         some = list(some)
         for atoms in np.split(test, range(ATOMS_PER_TASK, len(test), ATOMS_PER_TASK)):
-            targets = (tables[target] for _, target in some)
-            yield some, (atoms, n_train, k, tables[source], *targets)
+            yield some, (atoms, n_train, k, tables[source], *(tables[t] for _, t in some))

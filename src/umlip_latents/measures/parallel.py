@@ -9,7 +9,6 @@ from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from ..models.base import one_thread
-from ..resources import InputError
 
 
 def count_jobs(n_jobs: int | None = None, device: str | torch.device = "cpu") -> int:
@@ -23,18 +22,11 @@ def count_jobs(n_jobs: int | None = None, device: str | torch.device = "cpu") ->
     device
         A GPU computes one task at a time.
 
-    Raises
-    ------
-    InputError
-        `n_jobs` is 0.
-
     Examples
     --------
     >>> count_jobs(2), count_jobs(2, "cuda")
     (2, 1)
     """
-    if n_jobs == 0:
-        raise InputError("n_jobs 0: must be positive, or -1 for all cores.")
     if torch.device(device).type != "cpu":
         return 1
     return effective_n_jobs(n_jobs or get_active_backend()[1] or -1)

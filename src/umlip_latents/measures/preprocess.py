@@ -1,20 +1,17 @@
 """What features go through before they are compared: checks, a common scale, element means."""
 
 import numpy as np
+import pandas as pd
 
 from ..resources import InputError
 
 MIN_ATOMS_PER_ELEMENT = 10  # training atoms of an element, to know its mean by
 
 
-def check_table(features: np.ndarray, name: str) -> np.ndarray:
-    """The features in float64, or `InputError` if they are no table of finite numbers."""
-    x = np.asarray(features, dtype=np.float64)
-    if x.ndim != 2:
-        raise InputError(f"{name}: features must be a table (n_atoms, width).")
-    if not np.isfinite(x).all():
-        raise InputError(f"{name}: features hold a value that is not a finite number.")
-    return x
+def check_split(train: np.ndarray, test: np.ndarray) -> None:
+    """Raise `InputError` for too few training or test atoms."""
+    if len(train) < 4 or len(test) < 1:
+        raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
 
 
 def is_constant(scale: float, largest_mean: float) -> bool:
@@ -71,15 +68,16 @@ def standardize(
     >>> standardize(np.array([[1.0], [3.0], [7.0]]), np.array([0, 1])).tolist()
     [[-1.0], [1.0], [5.0]]
     """
-    x = check_table(features, name)
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2 or not np.isfinite(x).all():
+        raise InputError(f"{name}: features must be a table (n_atoms, width) of finite numbers.")
     ones = np.ones(len(x)) if weights is None else weights
-    count = ones[train] @ ones[train]
-    mean = ones[train] @ x[train] / count
-    x = x - (mean if weights is None else np.outer(ones, mean))
-    rest = ones[train] @ x[train] / count  # what rounding left of a mean far above the spread
-    x -= rest if weights is None else np.outer(ones, rest)
+    count, means = ones[train] @ ones[train], []
+    for _ in range(2):  # rounding leaves something of a mean far above the spread
+        means.append(ones[train] @ x[train] / count)
+        x = x - np.outer(ones, means[-1])
     scale = np.linalg.norm(x[train]) / count**0.5
-    if is_constant(scale, np.abs(mean).max()):
+    if is_constant(scale, np.abs(means[0]).max()):
         raise InputError(f"{name}: features do not vary over the training atoms.")
     x /= scale
     return x
@@ -115,11 +113,8 @@ def subtract_element_means(
     [[-1.0], [1.0], [3.0]]
     """
     x = np.asarray(features, dtype=np.float64)
-    result = np.zeros_like(x)
-    trained, elements = x[train], numbers[train]
-    for z in np.unique(elements):
-        result[numbers == z] = x[numbers == z] - trained[elements == z].mean(axis=0)
-    return result
+    means = pd.DataFrame(x[train]).groupby(numbers[train]).mean().reindex(numbers).to_numpy()
+    return np.where(np.isnan(means), 0.0, x - means)
 
 
 def with_known_element(numbers: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:

@@ -20,43 +20,18 @@ siblings in both folds hide that nothing is regularised. The work is shared betw
 from collections.abc import Container
 from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from ..resources import InputError, torch_device, unknown_name
-from .gfre import (
-    Pair,
-    Pairwise,
-    Tables,
-    error_matrix,
-    fit_pairs,
-    global_residuals,
-    global_tasks,
-    kernel_features,
-)
-from .lfre import local_residuals, local_tasks
-from .metrics import METRICS
+from . import METRICS, gfre, lfre
+from .gfre import Pair, Pairwise, Tables, error_matrix
 from .parallel import count_jobs, run_tasks
-from .preprocess import standardize
+from .preprocess import check_split, standardize
 from .regression import Regularization, default_regularization, two_folds
-
-
-class PointwiseErrors(NamedTuple):
-    """(n_test,) residual norms for every ordered pair (source, target) of models.
-
-    Attributes
-    ----------
-    errors
-        Of the regression.
-    neighbours
-        LFRE: those of the mean of the same neighbours, which no map should be worse than.
-    """
-
-    errors: Pairwise
-    neighbours: Pairwise | None = None
 
 
 def pointwise_errors(
@@ -72,46 +47,46 @@ def pointwise_errors(
     device: str | torch.device = "auto",
     n_jobs: int | None = None,
     progress: bool = False,
-) -> PointwiseErrors:
-    """Error of every test atom for all ordered pairs, or some `pairs`, by one metric.
+) -> Pairwise:
+    """Error of every test atom for all ordered pairs (source, target), or some `pairs`.
 
-    The other parameters, and the errors, are those of `reconstruction_matrix`.
+    (1, n_test) residual norms of the regression; of the LFRE (2, n_test), the second those of the
+    mean of the same neighbours, which no map should be worse than. The other parameters, and the
+    errors, are those of `reconstruction_matrix`.
 
     Examples
     --------
     >>> x = np.random.default_rng(0).normal(size=(40, 2))
     >>> parts = np.arange(30), np.arange(30, 40)
-    >>> found = pointwise_errors({"a": x, "b": 3 * x}, *parts, "gfre").errors
+    >>> found = pointwise_errors({"a": x, "b": 3 * x}, *parts, "gfre")
     >>> found["a", "b"].shape, bool(found["a", "b"].max() < 1e-9)
-    ((10,), True)
+    ((1, 10), True)
     """
     train, test = np.asarray(train), np.asarray(test)
+    check_split(train, test)
     if metric not in METRICS:
         raise unknown_name(metric, "metric", METRICS)
     if len(counts := {len(x) for x in features.values()}) > 1:
         raise InputError(f"Features of different numbers of atoms cannot be compared: {counts}.")
-    if len(train) < 4 or len(test) < 1:
-        raise InputError(f"{len(train)} training and {len(test)} test atoms are too few.")
     device = torch_device(device)
-    n_jobs, known = count_jobs(n_jobs, device), slice(len(train))
+    n_jobs = count_jobs(n_jobs, device)
     how = {"regularization": regularization or default_regularization(groups), "device": device}
     groups = None if groups is None else np.asarray(groups)[train]
     parts = [train] if metric == "lfre" else [train[h] for h in two_folds(len(train), groups)]
-    rows, sizes = np.concatenate([*parts, test]), [*map(len, parts), len(test)]
-    tables = {n: standardize(np.asarray(x)[rows], known, n) for n, x in features.items()}
+    rows, known = np.concatenate([*parts, test]), slice(len(train))
+    tables = sources = {n: standardize(np.asarray(x)[rows], known, n) for n, x in features.items()}
     wanted = [p for p in product(features, features) if pairs is None or p in pairs]
     if metric == "lfre":
-        tasks = local_tasks(tables, wanted, len(train), n_local_points)
-        function = partial(local_residuals, **how, groups=groups)
+        tasks = lfre.local_tasks(tables, wanted, len(train), n_local_points)
+        function = partial(lfre.local_residuals, **how, groups=groups)
     else:
-        sources = tables
         if metric == "kernel":
             tasks = [(x, np.sort(train)) for x in features.values()]
-            bent = zip(features, run_tasks(kernel_features, tasks, n_jobs), strict=True)
-            sources = {name: standardize(x[rows], known, name) for name, x in bent}
-        tasks = global_tasks(sources, tables, wanted, sizes)
-        function = partial(global_residuals, **how, distortion=metric == "gfrd")
-    return PointwiseErrors(*fit_pairs(function, tasks, n_jobs, metric.upper() * progress))
+            bent = zip(features, run_tasks(gfre.kernel_features, tasks, n_jobs), strict=True)
+            sources = {n: standardize(x[rows], known, n) for n, x in bent}
+        tasks = gfre.global_tasks(sources, tables, wanted, [*map(len, parts), len(test)])
+        function = partial(gfre.global_residuals, **how, distortion=metric == "gfrd")
+    return gfre.fit_pairs(function, tasks, n_jobs, metric.upper() * progress)
 
 
 def reconstruction_matrix(
@@ -173,7 +148,7 @@ def reconstruction_matrix(
     >>> matrix.round(1).loc["both"].tolist()
     [0.0, 0.0]
     """
-    errors = pointwise_errors(features, train, test, metric, **options).errors
+    errors = pointwise_errors(features, train, test, metric, **options)
     return error_matrix(errors, list(features), len(test))
 
 

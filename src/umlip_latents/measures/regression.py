@@ -85,9 +85,8 @@ def two_folds(
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) < 2:
         raise InputError("Folds by group need training atoms of at least two groups.")
-    order = np.arange(len(sizes))
-    if shuffle:
-        order = np.random.default_rng(FOLD_SEED).permutation(order)
+    drawn = np.random.default_rng(FOLD_SEED).permutation(len(sizes)) if shuffle else slice(None)
+    order = np.arange(len(sizes))[drawn]
     loads, side = [0, 0], np.empty(len(sizes), dtype=int)
     for i in order[np.argsort(-sizes[order], kind="stable")]:
         side[i] = loads[1] < loads[0]
@@ -112,9 +111,10 @@ def choose_inverses(
     Parameters
     ----------
     source
-        (n_rows, width), first the rows of one fold, then those of the other.
+        (..., n_rows, width), first the rows of one fold, then those of the other; what comes before
+        counts separate problems.
     targets
-        (n_rows, n_columns), those of all targets side by side.
+        (..., n_rows, n_columns), those of all targets side by side.
     sizes
         Rows of each fold.
     widths
@@ -127,7 +127,7 @@ def choose_inverses(
     Returns
     -------
     u, f, vh : torch.Tensor
-        The map to the i-th target y is ``vh.mT @ (f[i, :, None] * (u.mT @ y))``.
+        The map to the i-th target y is ``vh.mT @ (f[..., i, :, None] * (u.mT @ y))``.
 
     Examples
     --------
@@ -136,55 +136,51 @@ def choose_inverses(
     >>> (vh.mT @ (f[0, :, None] * (u.mT @ (2 * x)))).round(decimals=6).abs().tolist()
     [[2.0, 0.0], [0.0, 2.0]]
     """
-    tiny = max(sum(n_samples), source.shape[1]) * torch.finfo(source.dtype).eps
-    xs, ys = source.split([*sizes]), targets.split([*sizes])
-    svds = [svd(x) for x in xs]
-    largest = torch.maximum(*(s[0] for _, s, _ in svds)).clamp(min=tiny)
+    tiny = max(sum(n_samples), source.shape[-1]) * torch.finfo(source.dtype).eps
+    xs, ys = source.split([*sizes], dim=-2), targets.split([*sizes], dim=-2)
+    svds = [torch.linalg.svd(x, full_matrices=False) for x in xs]
+    largest = torch.maximum(*(s[..., :1] for _, s, _ in svds)).clamp(min=tiny)
     strengths = largest * torch.as_tensor(regularization.strengths).to(largest)
     compute_losses = cutoff_losses if regularization.kind == "cutoff" else ridge_losses
     losses = 0
     for (u, s, vh), own, other in zip(svds, (0, 1), (1, 0), strict=True):
-        f = regularization.inverse(torch.where(s > tiny, s, 0.0), strengths[:, None])
+        s = torch.where(s > tiny, s, 0.0)
+        f = regularization.inverse(s[..., None, :], strengths[..., None])
         a, b = xs[other] @ vh.mT, u.mT @ ys[own]
         losses += compute_losses(f, a, b, ys[other], widths, n_samples[other])
-    u, s, vh = svd(source)
+    u, s, vh = torch.linalg.svd(source, full_matrices=False)
     # the first of equal losses, as scikit-matter takes it
-    return u, regularization.inverse(s, strengths[losses.argmin(dim=1)][:, None]), vh
+    best = strengths[..., None, :].take_along_dim(losses.argmin(dim=-1, keepdim=True), dim=-1)
+    return u, regularization.inverse(s[..., None, :], best), vh
 
 
 def cutoff_losses(f: Tensor, a: Tensor, b: Tensor, y: Tensor, widths: list[int], n: int) -> Tensor:
-    r"""(n_targets, n_strengths) root mean square over n rows, averaged over a target's columns.
+    r"""(..., n_targets, n_strengths) root mean square over n rows, a mean over columns.
 
     That of `skmatter.linear_model.Ridge2FoldCV`. A cutoff keeps the first r terms, and with
     :math:`\hat a_j = a_j / s_j` the squared residual of each column changes with the r-th by
     :math:`-2 b_r (\hat a_r^T y - \sum_{j<r} \hat a_r^T \hat a_j b_j) + \hat a_r^T \hat a_r b_r^2`:
     the loss at every cutoff follows from one cumulative sum.
     """
-    a = a * f.amax(dim=0)
+    a = a * f.amax(dim=-2, keepdim=True)
     gram = a.mT @ a
-    lower = 2 * gram.tril() - gram.diagonal().diag()  # twice what is below, once the diagonal
+    lower = gram.tril() + gram.tril(-1)  # twice what is below, once the diagonal
     steps = b * (lower @ b - 2 * a.mT @ y)
-    squares = torch.cat([y.square().sum(dim=0, keepdim=True), steps]).cumsum(dim=0)
-    rms = (squares[(f > 0).sum(dim=1)].clamp(min=0) / n).sqrt()
-    return torch.stack([part.mean(dim=1) for part in rms.split(widths, dim=1)])
+    squares = torch.cat([y.square().sum(dim=-2, keepdim=True), steps], dim=-2).cumsum(dim=-2)
+    ranks = (f > 0).sum(dim=-1)[..., None]
+    rms = (squares.take_along_dim(ranks, dim=-2).clamp(min=0) / n).sqrt()
+    return torch.stack([part.mean(dim=-1) for part in rms.split(widths, dim=-1)], dim=-2)
 
 
 def ridge_losses(f: Tensor, a: Tensor, b: Tensor, y: Tensor, widths: list[int], n: int) -> Tensor:
-    r"""(n_targets, n_strengths) squared residuals over all rows and columns of a target.
+    r"""(..., n_targets, n_strengths) squared residuals over all rows and columns of a target.
 
     A quadratic form in f: :math:`\|Y\|^2 - 2 \sum_j f_j\, a_j^T Y b_j
     + \sum_{jl} f_j f_l\, (a_j^T a_l)(b_j^T b_l)`.
     """
     gram, linear, losses = a.mT @ a, b * (a.mT @ y), []
-    for own, product, goal in zip(*(x.split(widths, dim=1) for x in (b, linear, y)), strict=True):
-        quadratic = ((f @ (gram * (own @ own.mT))) * f).sum(dim=1)
-        losses.append(quadratic - 2 * f @ product.sum(dim=1) + goal.square().sum())
-    return torch.stack(losses)
-
-
-def svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Thin singular value decomposition; wide matrices are transposed, which is twice as fast."""
-    if x.shape[-2] < x.shape[-1]:
-        v, s, uh = torch.linalg.svd(x.mT, full_matrices=False)
-        return uh.mT, s, v.mT
-    return torch.linalg.svd(x, full_matrices=False)
+    for own, product, goal in zip(*(x.split(widths, dim=-1) for x in (b, linear, y)), strict=True):
+        quadratic = (f @ (gram * (own @ own.mT)) * f).sum(dim=-1)
+        crossed = (f @ product.sum(dim=-1, keepdim=True))[..., 0]
+        losses.append(quadratic - 2 * crossed + goal.square().sum(dim=(-2, -1))[..., None])
+    return torch.stack(losses, dim=-2)

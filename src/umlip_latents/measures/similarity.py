@@ -4,27 +4,19 @@ Where a reconstruction error fits a map on training atoms and judges it on other
 look at one set of atoms. Each takes the tables of all models, since most of the work is done once
 for a table, and returns the value of every ordered pair: row = source, column = target. None
 changes if the features of a table are shifted, turned (but for `pwcca`) or all multiplied by one
-number. `MEASURES` says which are large for features that are alike, and which are
-symmetric; those that look at neighbours are in `neighbours`.
+number. `MEASURES` says which are large for features that are alike; those that look at
+neighbours are in `neighbours`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.metrics.pairwise import rbf_kernel
 
-from .neighbours import (
-    Tables,
-    cknna,
-    information_imbalance,
-    median_distance,
-    neighbour_overlap,
-    normalize_products,
-    row_chunks,
-    standardize_tables,
-)
+from . import neighbours
+from .neighbours import Tables, median_distance, normalize_products, standardize_tables
 from .parallel import run_tasks
 from .preprocess import varies
 
@@ -65,7 +57,7 @@ def cka(tables: Tables) -> np.ndarray:
     >>> cka([x, 2 * x[:, ::-1] + 1, y]).round(1)[0].tolist()
     [1.0, 1.0, 0.0]
     """
-    return debiased_alignment(standardize_tables(tables), lambda x, part: x[part] @ x.T)
+    return debiased_alignment([x @ x.T for x in standardize_tables(tables)])
 
 
 def rbf_cka(tables: Tables) -> np.ndarray:
@@ -84,10 +76,8 @@ def rbf_cka(tables: Tables) -> np.ndarray:
     >>> bool(abs(linear) < 0.1 < bent)
     True
     """
-    in_widths = [x / median_distance(x) for x in standardize_tables(tables)]
-    return debiased_alignment(
-        in_widths, lambda x, part: np.exp(-euclidean_distances(x[part], x, squared=True) / 2)
-    )
+    xs = [x / median_distance(x) for x in standardize_tables(tables)]  # in units of sigma
+    return debiased_alignment([rbf_kernel(x, gamma=0.5) for x in xs])
 
 
 def svcca(tables: Tables) -> np.ndarray:
@@ -139,12 +129,10 @@ def pwcca(tables: Tables) -> np.ndarray:
         held = s > 1e-6 * s[0]  # the rest is the rounding of single precision
         spaces.append((u[:, held], s[held, None] * vh[held]))
     found = np.empty((len(spaces), len(spaces)))
-    for (i, (a, a_columns)), (j, (b, b_columns)) in combinations_with_replacement(
-        enumerate(spaces), 2
-    ):
+    for (i, (a, x)), (j, (b, y)) in combinations_with_replacement(enumerate(spaces), 2):
         of_a, correlations, of_b = np.linalg.svd(a.T @ b, full_matrices=False)
-        found[j, i] = np.average(correlations, weights=np.abs(of_a.T @ a_columns).sum(axis=1))
-        found[i, j] = np.average(correlations, weights=np.abs(of_b @ b_columns).sum(axis=1))
+        found[j, i] = np.average(correlations, weights=np.abs(of_a.T @ x).sum(axis=1))
+        found[i, j] = np.average(correlations, weights=np.abs(of_b @ y).sum(axis=1))
     return found
 
 
@@ -176,29 +164,28 @@ class Measure(NamedTuple):
 
     function: Callable
     larger: bool = True  # a larger value means more alike
-    symmetric: bool = True
     local: bool = False  # it looks at neighbours, and takes the groups of the atoms
 
 
 MEASURES = {
     "cka": Measure(cka),
     "cka-rbf": Measure(rbf_cka),
-    "overlap": Measure(neighbour_overlap, local=True),
-    "cknna": Measure(cknna, local=True),
+    "overlap": Measure(neighbours.neighbour_overlap, local=True),
+    "cknna": Measure(neighbours.cknna, local=True),
     "svcca": Measure(svcca),
-    "pwcca": Measure(pwcca, symmetric=False),
+    "pwcca": Measure(pwcca),
     "procrustes": Measure(procrustes, larger=False),
-    "imbalance": Measure(information_imbalance, larger=False, symmetric=False, local=True),
+    "imbalance": Measure(neighbours.information_imbalance, larger=False, local=True),
 }
 
 
-def similarity_matrix(metric: str, tables: Tables, groups: np.ndarray) -> np.ndarray:
-    """Values of a measure of `MEASURES` for all ordered pairs of tables.
+def similarity_matrix(metric: str | Callable, tables: Tables, groups: np.ndarray) -> np.ndarray:
+    """Values of a measure of `MEASURES`, or of one's own, for all ordered pairs of tables.
 
     Parameters
     ----------
     metric
-        Its name.
+        Its name, or a function of the standardised tables of source and target.
     tables
         (n_atoms, width) each, the same atoms in every one.
     groups
@@ -221,12 +208,15 @@ def similarity_matrix(metric: str, tables: Tables, groups: np.ndarray) -> np.nda
     >>> similarity_matrix("procrustes", [x, 3 * x], np.arange(40)).round(6).tolist()
     [[0.0, 0.0], [0.0, 0.0]]
     """
+    if callable(metric):
+        xs = standardize_tables(tables)
+        return np.array([[float(metric(source, target)) for target in xs] for source in xs])
     measure = MEASURES[metric]
     return measure.function(tables, groups) if measure.local else measure.function(tables)
 
 
 def half_samples(
-    metric: str, tables: Tables, groups: np.ndarray, n_halves: int, n_jobs: int = 1
+    metric: str | Callable, tables: Tables, groups: np.ndarray, n_halves: int, n_jobs: int = 1
 ) -> np.ndarray:
     """(1 + n_halves, n_tables, n_tables) values on all atoms, and on random halves of the groups.
 
@@ -254,18 +244,11 @@ def symmetric_matrix(items: Tables, value: Callable[[np.ndarray, np.ndarray], fl
     return matrix
 
 
-def debiased_alignment(
-    tables: Tables, kernel: Callable[[np.ndarray, slice], np.ndarray]
-) -> np.ndarray:
-    """Cosines of the unbiased HSIC between kernels, which are made a part of the rows at a time."""
-    n = len(tables[0])
-    products, sums = np.zeros((len(tables), len(tables))), np.zeros((len(tables), n))
-    for part in row_chunks(n):
-        rows = np.stack([kernel(x, part) for x in tables])
-        rows[:, np.arange(rows.shape[1]), np.arange(n)[part]] = 0
-        sums[:, part] = rows.sum(axis=2)
-        flat = rows.reshape(len(tables), -1)
-        products += flat @ flat.T
+def debiased_alignment(kernels: Sequence[np.ndarray]) -> np.ndarray:
+    """Cosines of the unbiased HSIC between kernels, (n_atoms, n_atoms) each."""
+    n, kernels = len(kernels[0]), np.array(kernels)
+    kernels[:, range(n), range(n)] = 0
+    flat, sums = kernels.reshape(len(kernels), -1), kernels.sum(axis=2)
     total = sums.sum(axis=1)
-    hsic = products + np.outer(total, total) / ((n - 1) * (n - 2)) - 2 / (n - 2) * sums @ sums.T
-    return normalize_products(hsic)
+    hsic = np.outer(total, total) / ((n - 1) * (n - 2)) - 2 / (n - 2) * sums @ sums.T
+    return normalize_products(flat @ flat.T + hsic)

@@ -1,14 +1,12 @@
-"""How test atoms are held out: by a way, with what belongs together, or by a splitter."""
+"""How test atoms are held out, and with what they belong together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from ase.symbols import symbols2numbers
 
 from ..features.table import Features
-from ..resources import InputError
+from ..resources import InputError, check_at_least
 from ..structures.splits import SPLIT_KINDS, chemical_systems, split_atoms
 from .preprocess import with_known_element
 
@@ -32,8 +30,6 @@ class Split:
     train_share
         Of the groups that are not held out, the share that is trained on: for learning curves. A
         smaller share is part of a larger one.
-    elements
-        Symbols: test on atoms of these elements only.
     seed
         Of the first split; the second has the next one.
 
@@ -47,7 +43,6 @@ class Split:
     groups: Sequence | None = None
     n_test: int | None = None
     train_share: float = 1.0
-    elements: Sequence[str] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,27 +53,16 @@ class Split:
 
 
 def draw_splits(
-    features: Features, split: Split | Any, n_splits: int, within_element: bool
+    features: Features, split: Split, n_splits: int, within_element: bool
 ) -> tuple[np.ndarray, list[Atoms]]:
     """(n_atoms,) what each atom is held out with, and training and test atoms of each split."""
-    numbers = features.numbers
-    if isinstance(split, Split):
-        labels = group_labels(features, split)
-        seeds = range(split.seed, split.seed + n_splits)
-        splits = [draw_atoms(features, labels, split, seed) for seed in seeds]
-    else:
-        labels = np.repeat(np.arange(len(features.kept)), features.n_atoms)
-        try:
-            parts = list(split.split(features.kept, groups=features.kept))
-        except (AttributeError, TypeError, ValueError) as error:
-            raise InputError(f"split {split}: {error}.") from None
-        splits = [tuple(np.flatnonzero(np.isin(labels, p)) for p in pair) for pair in parts]
+    check_at_least(1, n_splits=n_splits)
+    labels = group_labels(features, split)
+    splits = [draw_atoms(features, labels, split, split.seed + i) for i in range(n_splits)]
     if within_element:
+        numbers = features.numbers
         splits = [(train, with_known_element(numbers, train, test)) for train, test in splits]
-    if isinstance(split, Split) and split.elements is not None:
-        chosen = np.isin(numbers, symbols2numbers(list(split.elements)))
-        splits = [(train, test[chosen[test]]) for train, test in splits]
-    if min(len(test) for _, test in splits) == 0:
+    if not all(len(test) for _, test in splits):
         raise InputError("A split leaves no test atom of an element with enough training atoms.")
     return labels, splits
 

@@ -1,15 +1,14 @@
-r"""GFRE from one pass over the atoms, in memory that does not grow with their number.
+r"""GFRE of features that are never in memory together, a block of atoms at a time.
 
 The triangular factor R of a QR factorisation :math:`[\mathbf 1, X] = QR` stands in for the rows of
 X at full precision, which a covariance matrix would not, and the factor of more rows is the factor
-of the stacked factors: blocks of atoms can come one after the other, or from different machines.
-The column of ones keeps the number of atoms and their mean, which is known only at the end.
+of the stacked factors: blocks are factorised anywhere, and their factors merged. The column of ones
+keeps the number of atoms and their mean, which is known only at the end.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import islice, product
-from typing import Any
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -18,19 +17,16 @@ import torch
 from ..resources import InputError, torch_device
 from .gfre import Tables, error_matrix, fit_pairs, global_residuals, global_tasks
 from .parallel import count_jobs, run_tasks
-from .preprocess import check_table, standardize
+from .preprocess import check_split, standardize
 from .regression import Regularization, default_regularization, two_folds
 
-BLOCKS_PER_JOB = 2  # in memory together
+TASKS_PER_JOB = 4
 
-
-# widths by name; of the first fold, the second, and the test the triangular factors of all models
-# side by side, after a column of ones
-Factors = tuple[dict[str, int], list[np.ndarray]]
+Factors = list[np.ndarray]  # of the first fold, the second, and the test
 
 
 def streaming_gfre(
-    blocks: Iterable[Tables],
+    blocks: Sequence[Tables],
     train: np.ndarray,
     test: np.ndarray,
     *,
@@ -44,8 +40,9 @@ def streaming_gfre(
     Parameters
     ----------
     blocks
-        One mapping of name to (rows, width) after the other, in the order of the atoms; more rows
-        than the widths add up to is efficient, as `FeatureBlocks` have them.
+        Each a mapping of name to (rows, width), in the order of the atoms, such as `FeatureBlocks`
+        or a list. The tasks read them, twice: for their sizes, and to factorise them. More rows
+        than the widths add up to is efficient.
     train, test
         Atom indices over all blocks, as from `split_atoms`.
     groups, regularization, device, n_jobs
@@ -68,77 +65,63 @@ def streaming_gfre(
     >>> streaming_gfre(blocks, np.arange(40), np.arange(40, 60)).round(6).to_numpy().tolist()
     [[0.0, 0.0], [0.0, 0.0]]
     """
+    train, test = np.asarray(train, dtype=int), np.asarray(test, dtype=int)
+    check_split(train, test)
     device = torch_device(device)
     n_jobs = count_jobs(n_jobs, device)
-    train, test = np.asarray(train, dtype=int), np.asarray(test, dtype=int)
+    shapes = run_tasks(block_shapes, [(blocks, i) for i in range(len(blocks))], n_jobs)
+    widths = {name: width for name, (_, width) in shapes[0].items()}
+    sizes = [next(iter(each.values()))[0] for each in shapes]
+    for number, (each, size) in enumerate(zip(shapes, sizes, strict=True)):
+        if each != {name: (size, width) for name, width in widths.items()}:
+            words = "must hold the same atoms of every model, and the widths of all other blocks"
+            raise InputError(f"Block {number}: {words}.")
+    n_atoms, last = sum(sizes), max(train.max(), test.max())
+    if last >= n_atoms:
+        raise InputError(f"The blocks hold {n_atoms} atoms, the split names atom {last}.")
+    parts = np.full(n_atoms, -1)
     halves = two_folds(len(train), None if groups is None else np.asarray(groups)[train])
-    tasks = locate_blocks(blocks, [*(train[half] for half in halves), test])
-    factorize, factors = partial(factorize_block, device=device), []
-    while some := list(islice(tasks, BLOCKS_PER_JOB * n_jobs)):
-        factors = [merge_factors([*factors, *run_tasks(factorize, some, n_jobs)], device)]
+    for i, atoms in enumerate([*(train[half] for half in halves), test]):
+        parts[atoms] = i
+    parts = np.split(parts, np.cumsum(sizes)[:-1])
+    spans = np.array_split(range(len(blocks)), min(len(blocks), TASKS_PER_JOB * n_jobs))
+    tasks = [(blocks, {i: parts[i] for i in span}, device) for span in spans]
+    factors = merge_factors(run_tasks(factorize_blocks, tasks, n_jobs), device)
     how = {"regularization": regularization or default_regularization(groups), "device": device}
-    return factor_errors(*factors, n_jobs, **how)
+    how["n_samples"] = [*map(len, halves)]
+    return factor_errors(factors, widths, how, n_jobs, len(test))
 
 
-def locate_blocks(
-    blocks: Iterable[Tables], parts: Sequence[np.ndarray]
-) -> Iterator[tuple[Tables, np.ndarray]]:
-    """Every block, and the part that each of its atoms is of."""
-    atoms = np.concatenate(parts)
-    if len(np.unique(atoms)) < len(atoms):
-        raise InputError("An atom is named twice among the training and test atoms.")
-    part_of = np.full(atoms.max() + 1, len(parts))  # of none
-    for i, part in enumerate(parts):
-        part_of[part] = i
-    start = 0
-    for block in blocks:
-        stop = start + len(next(iter(block.values())))
-        yield block, part_of[start:stop]
-        start = stop
-    if start < len(part_of):
-        words = f"The blocks hold {start} atoms, the split names atom {len(part_of) - 1}"
-        raise InputError(f"{words}.")
+def block_shapes(blocks: Sequence[Tables], number: int) -> dict[str, tuple[int, ...]]:
+    """Atoms and width of every model in a block."""
+    return {name: x.shape for name, x in blocks[number].items()}
 
 
-def factorize_block(
-    block: Tables, part_of: np.ndarray, device: str | torch.device = "cpu"
+def factorize_blocks(
+    blocks: Sequence[Tables], parts: dict[int, np.ndarray], device: torch.device
 ) -> Factors:
-    """The factors of a block, of whose atoms the first ones are in parts 0 to 2."""
-    tables = {name: check_table(x, name) for name, x in block.items()}
-    if len({len(x) for x in tables.values()}) != 1:
-        raise InputError("A block must hold the same atoms of every model.")
-    x = np.insert(np.hstack([*tables.values()]), 0, 1.0, axis=1)
-    parts = [triangular(x[np.flatnonzero(part_of == i)], device) for i in range(3)]
-    return {name: x.shape[1] for name, x in tables.items()}, parts
+    """The factors of some blocks by number, whose atoms are of these parts, one after the other."""
+    factors = []
+    for number, own in parts.items():
+        x = np.hstack([np.ones((len(own), 1)), *blocks[number].values()], dtype=np.float64)
+        factors = [merge_factors([*factors, [x[own == i] for i in range(3)]], device)]
+    return factors[0]
 
 
-def merge_factors(factors: Sequence[Factors], device: str | torch.device = "cpu") -> Factors:
-    """The factors of the atoms of all."""
-    all_widths, all_parts = zip(*factors, strict=True)
-    if any(widths != all_widths[0] for widths in all_widths):
-        raise InputError("A block holds other models or widths than another one.")
-    stacks = map(np.vstack, zip(*all_parts, strict=True))
-    return all_widths[0], [triangular(stack, device) for stack in stacks]
+def merge_factors(factors: Sequence[Factors], device: torch.device) -> Factors:
+    """The factors of the atoms of all: R of the QR factorisation of the stacked ones."""
+    stacks = [torch.as_tensor(np.vstack(some)) for some in zip(*factors, strict=True)]
+    return [torch.linalg.qr(stack.to(device), "r").R.cpu().numpy() for stack in stacks]
 
 
-def triangular(x: np.ndarray, device: str | torch.device) -> np.ndarray:
-    """R of the QR factorisation."""
-    return torch.linalg.qr(torch.as_tensor(x, device=device), mode="r").R.cpu().numpy()
-
-
-def factor_errors(factors: Factors, n_jobs: int = 1, **options: Any) -> pd.DataFrame:
+def factor_errors(
+    factors: Factors, widths: dict[str, int], how: dict, n_jobs: int, n_test: int
+) -> pd.DataFrame:
     """GFRE of all ordered pairs of models from the factors of all atoms."""
-    widths, parts = factors
-    *n_train, n_test = (round(np.square(part[:, 0]).sum()) for part in parts)
-    if min(n_train) < 2 or n_test < 1:
-        raise InputError(f"{sum(n_train)} training and {n_test} test atoms are too few.")
-    rows, sizes = np.vstack(parts), [*map(len, parts)]
-    tables = np.split(rows[:, 1:], np.cumsum([*widths.values()])[:-1], axis=1)
-    tables = {
-        name: standardize(x, slice(sizes[0] + sizes[1]), name, rows[:, 0])
-        for name, x in zip(widths, tables, strict=True)
-    }
+    rows, sizes = np.vstack(factors), [*map(len, factors)]
+    columns = np.split(rows[:, 1:], np.cumsum([*widths.values()])[:-1], axis=1)
+    known, named = slice(sum(sizes[:2])), zip(widths, columns, strict=True)
+    tables = {name: standardize(x, known, name, rows[:, 0]) for name, x in named}
     tasks = global_tasks(tables, tables, product(tables, tables), sizes)
-    function = partial(global_residuals, n_samples=n_train, **options)
-    (errors,) = fit_pairs(function, tasks, n_jobs)
-    return error_matrix(errors, [*tables], n_test)
+    errors = fit_pairs(partial(global_residuals, **how), tasks, n_jobs)
+    return error_matrix(errors, [*widths], n_test)

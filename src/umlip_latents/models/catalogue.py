@@ -36,6 +36,19 @@ def list_models() -> dict[str, dict]:
     return registry("models")
 
 
+def published_models() -> list[str]:
+    """Names of the published checkpoints that the book measures: those trained on materials.
+
+    Examples
+    --------
+    >>> "chgnet-0.3.0" in published_models(), "chgnet-untrained-s0" in published_models()
+    (True, False)
+    """
+    entries = list_models().items()
+    trained = [name for name, e in entries if "architecture" in e and e["training_data"] != "none"]
+    return [name for name in trained if list_models()[name].get("domain") != "molecules"]
+
+
 def load_model(
     source: str | Path, *, trust: bool = False, device: str | torch.device = "auto"
 ) -> LatentModel | RemoteModel:
@@ -111,8 +124,8 @@ def load_named_model(name: str, entry: dict, trust: bool) -> LatentModel | Remot
     if remote:
         widths = entry.get("widths", {})
         return RemoteModel(name, fingerprint, widths, environment, tuple(files.values()))
-    family = re.sub(r"\W", "", entry["family"].lower())
-    model = import_module(f".{family}", __package__).load(name, entry)
+    module = (environment or entry["family"].lower()).partition("-")[0]
+    model = import_module(f".{module}", __package__).load(name, entry)
     if "seed" in entry:
         model = type(model)(model.untrained(entry["seed"]), name)
     if environment:

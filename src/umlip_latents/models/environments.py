@@ -62,7 +62,8 @@ def run_in_environment(
     arguments
         As on the command line.
     on_line
-        Called with every line that is printed there, a progress bar's states included.
+        Called with every line that is printed there, a progress bar's states included. If it
+        raises, the command is ended at once.
 
     Raises
     ------
@@ -72,9 +73,13 @@ def run_in_environment(
     command = [make_environment(environment), "-u", "-m", "umlip_latents", *arguments]
     last = "no message"
     with Popen(command, env=os.environ | {CURRENT: environment}, **OUTPUT) as process:
-        for line in map(str.strip, process.stdout):
-            last = line or last
-            on_line(line)
+        try:
+            for line in map(str.strip, process.stdout):
+                last = line or last
+                on_line(line)
+        except BaseException:
+            process.kill()  # else it is waited for
+            raise
     if process.returncode:
         sentence = last.removeprefix("umlip-latents: ")
         if sentence == last:  # not one of ours: a crash
@@ -99,8 +104,8 @@ def environment_folder(name: str) -> Path:
 
 def list_environments() -> dict[str, str]:
     """Every environment and its state: ``ready`` or ``not made``, as an incomplete one is."""
-    ready = {name: (environment_folder(name) / READY).is_file() for name in environment_names()}
-    return {name: "ready" if done else "not made" for name, done in ready.items()}
+    states = ("not made", "ready")
+    return {n: states[(environment_folder(n) / READY).is_file()] for n in environment_names()}
 
 
 def make_environment(name: str) -> Path:
@@ -138,5 +143,5 @@ def make_environment(name: str) -> Path:
 
 
 def remove_environment(name: str) -> None:
-    """Delete an environment."""
+    """Delete an environment, if it is there."""
     shutil.rmtree(environment_folder(name), ignore_errors=True)

@@ -1,11 +1,17 @@
-"""What TensorNet and M3GNet of matgl share: graphs, the gated readout, and how they are loaded.
+"""The networks of matgl, and DIEP: node features that enter the readout, inputs of its final maps.
 
 The energy of an atom is the product of two branches that start from its features, a value and a
 gate. Of matgl's two codes, the one whose library is installed in the environment is used.
+
+DIEP 2.0 has the interactions and the readout of M3GNet. Distances and angles come in as integrals
+of the potential that two or three nuclei make for the electrons around them. No module of SO3Net
+gives the features after an interaction, so that it has no further layers.
 """
 
 import copy
+import json
 import os
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +20,7 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 
+from ..resources import check_sha256
 from .base import Adapter, capture_activations, interaction_names, periodic, seeded
 
 BACKEND = "DGL" if find_spec("dgl") else "PYG"
@@ -21,38 +28,44 @@ matgl.set_backend(BACKEND)
 os.environ["DGLBACKEND"] = "pytorch"  # or dgl leaves a file in the home folder
 if BACKEND == "DGL":
     from dgl import batch as join
+    from dgl import edge_subgraph, reverse
     from matgl.ext._ase_dgl import Atoms2Graph
-    from matgl.graph._compute_dgl import compute_pair_vector_and_distance
+    from matgl.graph._compute_dgl import compute_pair_vector_and_distance, create_line_graph
 else:
     from matgl.ext._ase_pyg import Atoms2Graph
     from matgl.graph._compute_pyg import compute_pair_vector_and_distance
     from torch_geometric.data import Batch
 
     join = Batch.from_data_list
+from matgl.utils.maths import decompose_tensor, tensor_norm  # noqa: E402
 
 
 class MatglModel(Adapter):
-    """Latent features of an energy model of matgl, on the energy path only.
+    """Latent features of a model of matgl, on the energy path only.
 
-    Each family adds `interactions`, where its network has them, and `invariants`, what these give
-    of every atom.
+    The backbone is what enters the gated readout, the last layer what enters the final linear maps
+    of its value and its gate. A network of formation energies has no such readout: its Set2Set
+    takes the atoms of a structure together, weighed against each other, and no layer after the
+    last interaction belongs to an atom. There that one is backbone and last layer.
 
     Parameters
     ----------
     network
-        A network that is extensive, so that its readout is gated (all published potentials).
+        The library's network; where its interactions are is `interactions`, if it has them.
     name
         Name shown in tables.
     """
+
+    interactions = "graph_layers"
 
     def __init__(self, network: torch.nn.Module, name: str) -> None:
         elements = [atomic_numbers[s] for s in network.element_types]
         about = {key: getattr(network, key, None) for key in ("cutoff", "threebody_cutoff")}
         super().__init__(network, name, elements, about | {"backend": BACKEND})
         self.converter = Atoms2Graph(network.element_types, network.cutoff)
-        readout = network.final_layer.gated
-        self.inputs = {"backbone": readout, "value": readout.layers[-1], "gate": readout.gates[-2]}
-        self.outputs = interaction_names(getattr(network, self.interactions))
+        self.inputs, self.outputs = {}, interaction_names(getattr(network, self.interactions, ()))
+        if gated := getattr(network.final_layer, "gated", None):
+            self.inputs = {"backbone": gated, "value": gated.layers[-1], "gate": gated.gates[-2]}
 
     def graph(self, atoms: Atoms) -> Any:
         """matgl's own graph, in the precision of the network."""
@@ -69,6 +82,10 @@ class MatglModel(Adapter):
         """Directed edges."""
         return len((graph.edata if BACKEND == "DGL" else graph)["bond_dist"])
 
+    def invariants(self, output: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """What an interaction gives of every atom, between what it gives of edges and state."""
+        return output[1]
+
     def batch(self, graphs: list[Any]) -> dict[str, Any]:
         """What the network is called with: a batch as its graph ``g``."""
         return {"g": join(graphs)}
@@ -78,9 +95,13 @@ class MatglModel(Adapter):
         batch = {key: graph.to(self.device) for key, graph in self.batch(graphs).items()}
         with capture_activations(self.inputs, self.outputs) as found:
             self.network(**batch)
-        last = torch.cat([found["value"], found["gate"]], dim=1)
         interactions = {name: self.invariants(found[name]) for name in self.outputs}
-        return {"backbone": found["backbone"], "last": last, **interactions}
+        if self.inputs:
+            backbone = found["backbone"]
+            last = torch.cat([found["value"], found["gate"]], dim=1)
+        else:
+            backbone = last = [*interactions.values()][-1]
+        return {"backbone": backbone, "last": last, **interactions}
 
     def untrained(self, seed: int) -> torch.nn.Module:
         """The same architecture with freshly drawn weights."""
@@ -91,14 +112,98 @@ class MatglModel(Adapter):
         return network
 
 
-def read(network: type[torch.nn.Module], entry: dict) -> torch.nn.Module:
-    """A published network, from files that are read without unpickling.
+class TensorNetModel(MatglModel):
+    """Latent features of a TensorNet.
 
-    The potential's scale and the energies of the elements are left out.
+    The interactions of matgl's two codes differ. That for PyTorch-geometric sums over an atom's
+    edges the tensors of its neighbours; that for DGL sums the atom's own tensor, times the weights
+    of the edges, so that beyond the embedding nothing travels from atom to atom. Weights of one are
+    wrong in the other.
     """
+
+    interactions = "layers"
+
+    def invariants(self, output: torch.Tensor) -> torch.Tensor:
+        """Squared norms of the scalar, skew and traceless parts, as the readout takes them."""
+        return torch.cat([tensor_norm(part) for part in decompose_tensor(output)], dim=1)
+
+
+class QetModel(TensorNetModel):
+    """Latent features of a QET: a TensorNet whose charges are in equilibrium.
+
+    The readout takes of every atom the node features, its charge and the electrostatic potential of
+    the charges around it. Charges sum up to zero over a structure.
+    """
+
+    def batch(self, graphs: list[Any]) -> dict[str, Any]:
+        """A batch of neutral structures."""
+        return super().batch(graphs) | {"total_charge": torch.zeros(1, dtype=self.dtype)}
+
+    def forward(self, graphs: list[Any]) -> dict[str, torch.Tensor]:
+        """As all of matgl's; one atom alone, which QET refuses, goes twice."""
+        if sum(graph.num_nodes() for graph in graphs) == 1:
+            return {layer: x[:1] for layer, x in self.forward(graphs * 2).items()}
+        return super().forward(graphs)
+
+
+class M3GNetModel(MatglModel):
+    """Latent features of an M3GNet.
+
+    matgl numbers the bonds of a three-body graph among those within the three-body cutoff, looks
+    them up among all, and takes each to be part of a triple. Here those that are come first, so
+    that both numbers are the same and features depend on neither batch nor order.
+
+    In the potentials of August 2023 and later, angles have next to no weight: this order changes
+    the energy of distorted silicon by less than 2e-4 eV/atom, and leaving out the angles altogether
+    by less than that. The first training of 2021's potential does use them. It took place while
+    matgl's line graphs named the two bonds of a triple in the opposite order (`exchanged`): what a
+    bond learns of a triple is its own end atom and length.
+    """
+
+    exchanged = False
+
+    def batch(self, graphs: list[Any]) -> dict[str, Any]:
+        """A batch with the bonds of triples first, and the line graph that joins these."""
+        joined = super().batch(graphs)["g"]
+        cutoff = self.network.threebody_cutoff
+        near, atom = joined.edata["bond_dist"] <= cutoff, joined.edges()[0].long()
+        in_triple = near & (torch.bincount(atom[near], minlength=len(atom))[atom] > 1)
+        order = torch.argsort(~in_triple, stable=True).int()
+        options = {"relabel_nodes": False, "store_ids": False}
+        triples = edge_subgraph(joined, order[: in_triple.sum()], **options)
+        graph = edge_subgraph(joined, order, **options)
+        lines = create_line_graph(triples, cutoff)
+        return {"g": graph, "l_g": reverse(lines, copy_ndata=True) if self.exchanged else lines}
+
+
+ADAPTERS = {"TensorNet": TensorNetModel, "QET": QetModel, "M3GNet": M3GNetModel}
+MODULES = {"DIEP": "diep.models", "QET": "matgl.models._qet_dgl"}
+
+
+def load(name: str, entry: dict) -> MatglModel:
+    """A network that matgl's repository or DIEP's package publishes, read without unpickling.
+
+    The potential's scale and the energies of the elements are left out. What the file lacks are
+    constants, and in one model the weights of its readout, which no feature depends on.
+    """
+    family, path, arguments = entry["family"], entry.get("path"), entry.get("arguments")
+    network = getattr(import_module(MODULES.get(family, "matgl.models")), family)
+    if family == "DIEP":
+        folder = import_module("diep.pretrained").DEFAULT_MODEL_DIR
+        path = check_sha256(folder.parent / entry["file"], entry["sha256"])
+        arguments = path.with_name("model.pt")
     options = {"map_location": "cpu", "weights_only": True}
-    arguments, state = (torch.load(entry[key], **options) for key in ("arguments", "path"))
-    built = network(**arguments["model"]["init_args"])
-    names = [name for name in state if name.startswith("model.")]
-    built.load_state_dict({name.removeprefix("model."): state[name] for name in names})
-    return built
+    if arguments.suffix == ".json":
+        keywords = json.loads(arguments.read_text())["kwargs"]["model"]["init_args"]
+    else:
+        keywords = torch.load(arguments, **options)["model"]["init_args"]
+    keywords["dim_state_embedding"] = keywords["dim_state_embedding"] or 0  # of old files
+    with seeded(0):
+        built = network(**keywords)
+    weights = torch.load(path, **options).items()
+    own = {key.removeprefix("model."): w for key, w in weights if key.startswith("model.")}
+    built.load_state_dict(own, strict=False)
+    model = ADAPTERS.get(family, MatglModel)(built, name)
+    if "exchanged" in entry:
+        model.exchanged = entry["exchanged"]
+    return model

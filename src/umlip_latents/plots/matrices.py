@@ -45,15 +45,13 @@ def error_heat_maps(
     ['0.00', '1.20*', '0.40', '0.00']
     """
     n_sources, n_targets = next(iter(matrices.values())).shape
-    width, height = 3.0 + 0.62 * n_targets, 1.8 + 0.55 * n_sources
-    if n_targets > MAX_ANNOTATED:
-        width, height = 11, 9.5
+    width, height = min(3 + 0.62 * n_targets, 13), min(1.8 + 0.55 * n_sources, 11)
     columns = 1 if n_targets > 4 else len(matrices)
     rows = len(matrices) // columns
     figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows))
     for axis, (title, matrix) in zip(np.ravel(axes), matrices.items(), strict=True):
-        notes = draw_matrix(axis, matrix, marked.get(title), alike.get(title))
-        axis.set(title=title, xlabel="\n".join(["target", *notes]), ylabel="source")
+        draw_matrix(axis, matrix, marked.get(title), alike.get(title))
+        axis.set_title(title)
         for line, n in ((axis.axhline, n_sources), (axis.axvline, n_targets)):
             if n_models and n_models < n:
                 line(n_models, color="white", linewidth=3)
@@ -62,22 +60,21 @@ def error_heat_maps(
 
 def draw_matrix(
     axis: Axes, matrix: pd.DataFrame, marked: pd.DataFrame | None, alike: str | None
-) -> list[str]:
-    """Draw one panel of `error_heat_maps`; returns the notes that its reader needs."""
-    notes, extend = [], "neither"
-    stars = (matrix < -np.inf if marked is None else marked).map({True: "*", False: ""}.get)
+) -> None:
+    """Draw one panel of `error_heat_maps`, with the notes that its reader needs."""
+    notes, above = ["target"], not alike and (matrix > 1).any(axis=None)
+    text = matrix.map("{:.2f}".format if matrix.shape[1] <= MAX_ANNOTATED else lambda _: "")
     if marked is not None and marked.any(axis=None):
+        text = text.where(~marked, text + "*")
         notes.append("* not below the mean of the same neighbours")
-    if not alike and (matrix > 1).any(axis=None):
+    if above:
         notes.append("black: above 1")
-        extend = "max"
-    text = matrix.map("{:.2f}".format) + stars if matrix.shape[1] <= MAX_ANNOTATED else stars
     colours = sns.color_palette("viridis" if alike else "viridis_r", as_cmap=True)
     look = {"cmap": colours.with_extremes(over="black"), "vmin": 0, "vmax": 1, "square": True}
     look |= {"fmt": "", "annot_kws": {"size": 9}, "xticklabels": True, "yticklabels": True}
-    bar = {"label": alike or "reconstruction error", "shrink": 0.8, "extend": extend}
-    sns.heatmap(matrix, annot=text, cbar_kws=bar, ax=axis, **look)
+    bar = {"label": alike or "reconstruction error", "extend": "max" if above else "neither"}
+    sns.heatmap(matrix, annot=text, cbar_kws={"shrink": 0.8, **bar}, ax=axis, **look)
+    axis.set(xlabel="\n".join(notes), ylabel="source")
     axis.grid(visible=False)
     axis.tick_params(axis="x", rotation=90)
     axis.tick_params(axis="y", rotation=0)
-    return notes

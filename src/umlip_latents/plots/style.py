@@ -1,5 +1,6 @@
 """One look for all figures, and how they are labelled and written."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,7 +16,19 @@ from ..resources import InputError, atomic_write
 # Okabe and Ito's colour-blind safe palette without its black and yellow, which vanish on dark or
 # light pages
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999", "#882255")
-GUIDE_LINE = {"color": "0.5", "linestyle": "--", "linewidth": 1}  # to compare with
+# one colour for one family through the whole book; baselines are grey
+FAMILY_COLOURS = {
+    "CHGNet": "#0072B2",
+    "SevenNet": "#B87A00",
+    "Nequix": "#009E73",
+    "TensorNet": "#D55E00",
+    "M3GNet": "#B8558F",
+    "DIEP": "#3B93C4",
+    "QET": "#7A5C00",
+    "MACE": "#882255",
+    "baseline": "#666666",
+    "SOAP": "#666666",
+}
 
 
 def use_style() -> None:
@@ -29,6 +42,38 @@ def use_style() -> None:
     """
     rc = {"figure.dpi": 110, "savefig.facecolor": "white", "figure.constrained_layout.use": True}
     sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, rc=rc)
+
+
+def family_colours(families: Mapping[str, str]) -> dict[str, str]:
+    """A colour for each of some families, the same in all figures.
+
+    Parameters
+    ----------
+    families
+        Name of a model to its family.
+
+    Examples
+    --------
+    >>> family_colours({"7net-0": "SevenNet", "mine": "other"})
+    {'SevenNet': '#B87A00', 'other': '#222222'}
+    """
+    return {f: FAMILY_COLOURS.get(f, "#222222") for f in families.values()}
+
+
+def colour_names(axis: Axes, families: Mapping[str, str]) -> None:
+    """Give the labels of the rows, which begin with a model's name, the colours of its family.
+
+    Examples
+    --------
+    >>> axis = plt.subplots()[1]
+    >>> _ = axis.set_yticks([0], ["7net-0"])
+    >>> colour_names(axis, {"7net-0": "SevenNet"})
+    >>> axis.get_yticklabels()[0].get_color()
+    '#B87A00'
+    """
+    for label in axis.get_yticklabels():
+        family = families.get(label.get_text().partition(" ")[0], "")
+        label.set_color(FAMILY_COLOURS.get(family, "#222222"))
 
 
 def finish(figure: Figure) -> Figure:

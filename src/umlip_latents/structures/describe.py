@@ -137,34 +137,3 @@ def group_by_origin(structures: Sequence[Atoms]) -> np.ndarray:
     """
     infos = [{"own": f"structure {i}"} | atoms.info for i, atoms in enumerate(structures)]
     return np.array([str(next(info[key] for key in ORIGIN_KEYS if key in info)) for info in infos])
-
-
-def structure_property(structures: Sequence[Atoms]) -> tuple[np.ndarray, str]:
-    """A physical property that any structures have, and what it is.
-
-    Parameters
-    ----------
-    structures
-        Labelled or not.
-
-    Returns
-    -------
-    values : numpy.ndarray
-        (n_structures,). If every structure carries an energy, this one in eV per atom above the
-        least-squares energy of its elements; otherwise the mean distance in angstrom from an atom
-        to its nearest neighbour.
-    name : str
-        With its unit.
-
-    Examples
-    --------
-    >>> from ase.build import bulk
-    >>> values, name = structure_property([bulk("Cu", a=3.6), bulk("Si", a=5.4)])
-    >>> values.round(2).tolist(), name
-    ([2.55, 2.34], 'distance to the nearest neighbour (Å)')
-    """
-    known, shares = physical_properties(structures), composition(structures)
-    if known["energy"].isna().any():
-        return known["distance"].to_numpy(), "distance to the nearest neighbour (Å)"
-    of_elements = shares @ np.linalg.lstsq(shares, known["energy"], rcond=None)[0]
-    return known["energy"].to_numpy() - of_elements, "energy above its elements (eV/atom)"

@@ -69,7 +69,7 @@ def load_structures(source: str | Path) -> list[Atoms]:
         raise InputError(f"{path}: holds no structure.")
     for index, atoms in enumerate(structures):
         check_structure(atoms, f"{path}, structure {index}")
-    return structures
+    return structures[:: entry.get("every", 1)] if entry else structures
 
 
 def check_atom_counts(path: Path) -> None:

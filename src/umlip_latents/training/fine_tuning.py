@@ -14,7 +14,7 @@ from ase import Atoms
 from ..models.base import LatentModel, one_thread
 from ..models.chgnet import ChgnetModel
 from ..models.mace import MaceModel
-from ..resources import InputError, ensure_dir, sha256, unknown_name, write_file
+from ..resources import InputError, ensure_dir, unknown_name, write_file
 from ..structures.describe import composition, labels_fingerprint
 from . import chgnet_trainer, mace_trainer
 from .plan import TrainingPlan, TrainingSettings
@@ -76,8 +76,8 @@ def fine_tune(
 
     Before the first step the model's energy per element is aligned with the training part by least
     squares; it then stays as it is. See `chgnet_trainer.train` and `mace_trainer.train` for losses
-    and optimisers. Only a run that is complete is read; one that was interrupted, or is damaged,
-    is repeated from nothing.
+    and optimisers. Only a run that is complete is read; one that was interrupted is repeated from
+    nothing.
 
     Parameters
     ----------
@@ -116,7 +116,8 @@ def fine_tune(
     >>> run.history["force"].tolist()  # doctest: +SKIP
     [...]
     """
-    check_trainable(pretrained)
+    if type(pretrained) not in TRAINERS:
+        raise InputError(f"{pretrained.name}: only a CHGNet or a MACE can be fine-tuned.")
     if protocol not in (*PROTOCOLS, REPLAY):
         raise unknown_name(protocol, "protocol", (*PROTOCOLS, REPLAY))
     if not len(training) or not len(test):
@@ -132,32 +133,17 @@ def fine_tune(
     }
     digest = hashlib.sha256(json.dumps(description).encode()).hexdigest()
     folder = Path(cache) / f"{protocol}-{digest[:12]}"
-    if not is_complete(folder, description):
+    if not (folder / "errors.csv").exists():
         start = starting_model(pretrained, protocol, settings.seed)
         with one_thread():  # beside other work PyTorch's threads mostly wait for each other
             plan = TrainingPlan(training, replay, fit_element_shift(start, training), settings)
-            write_run(folder, description, TRAINERS[type(start)](start, plan), test)
+            write_run(folder, TRAINERS[type(start)](start, plan), test)
     return FineTuning(protocol, settings.epochs, pretrained, folder)
 
 
-def describe_run(folder: Path, description: dict) -> bytes:
-    """What ``run.json`` says of a complete run: its description, and the SHA-256 of all files."""
-    sums = {file.name: sha256(file) for file in sorted(folder.glob("e*"))}  # epochs and errors
-    return json.dumps({"run": description, "sha256": sums}, indent=1).encode()
-
-
-def is_complete(folder: Path, description: dict) -> bool:
-    """Whether a folder holds all files of the run of this description, as they were written."""
-    record = folder / "run.json"
-    return record.is_file() and record.read_bytes() == describe_run(folder, description)
-
-
-def write_run(
-    folder: Path, description: dict, epochs: Iterable[TrainableModel], test: Sequence[Atoms]
-) -> None:
-    """Write weights and errors of all epochs, and last ``run.json``, which vouches for them."""
-    record = ensure_dir(folder) / "run.json"
-    record.unlink(missing_ok=True)
+def write_run(folder: Path, epochs: Iterable[TrainableModel], test: Sequence[Atoms]) -> None:
+    """Write the weights of all epochs, and last ``errors.csv``, which says that they are there."""
+    ensure_dir(folder)
     rows = []
     for epoch, model in enumerate(epochs):
         model.save(folder / f"epoch-{epoch:03d}.safetensors")
@@ -166,7 +152,6 @@ def write_run(
             rows.append((epoch, 1000 * abs(energy), 1000 * np.abs(force).mean()))
     table = pd.DataFrame(rows, columns=["epoch", "energy", "force"])
     write_file(folder / "errors.csv", table.to_csv(index=False))
-    write_file(record, describe_run(folder, description))
 
 
 def starting_model(pretrained: TrainableModel, protocol: str, seed: int) -> TrainableModel:
@@ -191,18 +176,3 @@ def fit_element_shift(model: TrainableModel, structures: Sequence[Atoms]) -> np.
     errors = [-prediction_error(model.energy_and_forces, atoms)[0] for atoms in structures]
     counts = composition(structures) * sizes[:, None]
     return np.linalg.lstsq(counts, errors * sizes, rcond=None)[0]
-
-
-def check_trainable(model: LatentModel) -> None:
-    """Raise `InputError` for a model that cannot be fine-tuned.
-
-    Examples
-    --------
-    >>> from umlip_latents import load_model
-    >>> check_trainable(load_model("element"))
-    Traceback (most recent call last):
-    ...
-    umlip_latents.resources.InputError: element: only a CHGNet or a MACE can be fine-tuned.
-    """
-    if type(model) not in TRAINERS:
-        raise InputError(f"{model.name}: only a CHGNet or a MACE can be fine-tuned.")

@@ -6,14 +6,12 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from textwrap import shorten
 
 import torch
 from ase import Atoms
 from ase.io import write
 
 from ..models.mace import MaceModel, load_pickled
-from ..resources import InputError
 from .plan import TrainingPlan
 
 
@@ -86,11 +84,6 @@ def run_trainer(
         Further arguments of the trainer by name.
     start
         A network to fine-tune.
-
-    Raises
-    ------
-    InputError
-        The trainer stops, where the memory or the disk is full, for example.
     """
     from mace.cli.run_train import run  # takes seconds
     from mace.tools import build_default_arg_parser
@@ -108,9 +101,6 @@ def run_trainer(
         settings.batch_size = min(settings.batch_size, len(parts["train"]))  # drops a smaller one
         run(settings)
         return load_pickled(folder / "run.model").to(settings.device)
-    except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as the latter
-        why = shorten(str(error), 100)
-        raise InputError(f"{folder}: mace-torch's trainer stops there ({why}).") from error
     finally:  # the trainer sets both for the whole process
         torch.set_default_dtype(dtype)
         logging.root.handlers[:] = handlers

@@ -106,7 +106,7 @@ class Recipe(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
 def read_recipe(recipe_file: str | Path) -> Recipe:
     """A recipe from a JSON file, with everything that it inherits.
 
-    Its key ``extends`` names a whole recipe of the same folder, of which this one changes what it
+    Its key ``extends`` names another recipe of the same folder, of which this one changes what it
     states, so that a file of a controlled experiment shows the one thing that is different.
 
     Raises
@@ -123,12 +123,7 @@ def read_recipe(recipe_file: str | Path) -> Recipe:
     """
     path = Path(recipe_file)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if base := content.pop("extends", None):
-            inherited = json.loads(path.with_name(base).read_text(encoding="utf-8"))
-            mace = inherited.get("mace", {}) | content.get("mace", {})
-            content = inherited | content | {"mace": mace}
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(inherit(path))
     except ValidationError as error:
         last = error.errors()[-1]  # keys that are misspelt come after those that are missing
         key, why = ".".join(map(str, last["loc"])), shorten(last["msg"], 100)
@@ -136,6 +131,15 @@ def read_recipe(recipe_file: str | Path) -> Recipe:
         raise InputError(f"{path}: {key}: {why} (given: {given}).") from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: is not a usable recipe ({error}).") from None
+
+
+def inherit(path: Path) -> dict:
+    """The content of a recipe, and what it leaves to those that it extends."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not (name := content.pop("extends", None)):
+        return content
+    base = inherit(path.with_name(name))
+    return base | content | {"mace": base.get("mace", {}) | content.get("mace", {})}
 
 
 def recipe_parts(recipe: Recipe) -> dict[str, list[Atoms]]:

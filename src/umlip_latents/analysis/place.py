@@ -1,0 +1,167 @@
+"""Where a model stands among the published ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..features.extraction import Model, extract_features
+from ..features.load import load_features
+from ..features.shipped import shipped_models
+from ..features.table import common_structures
+from ..measures.compare import FitOptions, compare
+from ..measures.comparison import Comparison
+from ..models.catalogue import list_models
+from ..plots.tree import family_tree
+from ..resources import InputError
+from ..structures.read import load_structures
+from .matched_pairs import relation
+from .properties import effective_dimension, element_share, extreme_share
+
+N_TEST_LOCAL = 150  # atoms on which the local errors of each split are measured
+
+
+@dataclass
+class Placement:
+    """A model among the published ones; from `place`.
+
+    Attributes
+    ----------
+    name, dataset, layer
+        Of the model, and where it was compared.
+    table
+        A row per published checkpoint and baseline, nearest first. ``distance`` is the mean of the
+        GFREs of both directions; ``gfre_to`` and ``gfre_from`` are those from the model to it and
+        back, with `_low` and `_high`; ``within_to`` and so on the same within elements,
+        ``lfre_to`` and so on by LFRE, with the `_neighbours` mean beside it.
+    properties
+        Of all features, by name: ``element_share``, ``effective_dimension``, ``extreme_share``.
+    comparison
+        The GFREs of all pairs.
+    retention
+        For a fine-tuned model 1 - GFRE(start → model) / GFRE(sibling → model), with its interval,
+        both errors and the names of both; empty without a start.
+    """
+
+    name: str
+    dataset: str
+    layer: str
+    table: pd.DataFrame
+    properties: pd.DataFrame
+    comparison: Comparison
+    retention: dict[str, Any]
+
+    def tree(self) -> Figure:
+        """The family tree in which the model stands."""
+        known, names = list_models(), self.comparison.models
+        families = {name: known.get(name, {}).get("family", "yours") for name in names}
+        tuned = [name for name in names if "started_from" in known.get(name, {})]
+        matrix = self.comparison.matrix("gfre").loc[names, names]
+        return family_tree(matrix, families, fine_tuned=tuned, highlighted=[self.name])
+
+
+def place(
+    model: Model,
+    dataset: str = "embedded-third",
+    *,
+    start: str | None = None,
+    layer: str = "backbone",
+    n_splits: int = 5,
+    store: str | Path | None = None,
+    progress: bool = True,
+) -> Placement:
+    """Compare a model with all published checkpoints whose features ship.
+
+    Only the features of the model itself are extracted.
+
+    Parameters
+    ----------
+    model
+        A name, a file or an object, as in `extract_features`.
+    dataset
+        ``"embedded-third"``, which comes with the package, or ``"alexandria-random-1k"``, whose
+        file is fetched.
+    start
+        The published checkpoint that the model was fine-tuned from, for the retention.
+    layer
+        ``"backbone"``, or, on Alexandria, ``"last"``.
+    n_splits
+        Random splits by structure.
+    store, progress
+        As in `extract_features`.
+
+    Raises
+    ------
+    InputError
+        No features ship for that data set and layer, an unknown start, or a model that refuses
+        every structure.
+
+    Examples
+    --------
+    >>> found = place("element", n_splits=1, progress=False)
+    >>> found.table.index[0], found.table["gfre_to"].iloc[0].round(3).item()
+    ('element', 0.0)
+    """
+    panel = shipped_models(dataset, layer)
+    if not panel:
+        raise InputError(f"{dataset}, {layer}: no features ship to compare with.")
+    if start is not None and start not in panel:
+        raise InputError(f"start {start}: not among the published ones ({', '.join(panel)}).")
+    structures = load_structures(dataset)
+    mine = extract_features(structures, model, layer, store=store, progress=progress)
+    name = mine.model if mine.model not in panel else f"{mine.model} (yours)"
+    known, features = list_models(), {name: mine, **load_features(dataset, panel, layer)}
+    baselines = [n for n in panel if known[n]["training_data"] == "none"]
+    how = {"n_splits": n_splits, "baselines": baselines}
+    own = {"options": FitOptions(n_test_local=N_TEST_LOCAL, involving=[name])}
+    found = compare(features, **how)
+    table = errors_of(name, found, "gfre", "gfre")
+    table.insert(0, "distance", table[["gfre_to", "gfre_from"]].mean(axis=1))
+    table = table.join(
+        errors_of(name, compare(features, within_element=True, **how, **own), "gfre", "within")
+    )
+    table = table.join(errors_of(name, compare(features, ["lfre"], **how, **own), "lfre", "lfre"))
+    common = dict(zip(features, common_structures([*features.values()]), strict=True))
+    properties = {
+        "element_share": {n: element_share(f.features, f.numbers) for n, f in common.items()},
+        "effective_dimension": {n: effective_dimension(f.features) for n, f in common.items()},
+        "extreme_share": {n: extreme_share(f.features) for n, f in common.items()},
+    }
+    return Placement(
+        name,
+        dataset,
+        layer,
+        table.sort_values("distance").rename_axis("model"),
+        pd.DataFrame(properties).rename_axis("model"),
+        found,
+        retention(name, start, found) if start else {},
+    )
+
+
+def errors_of(name: str, comparison: Comparison, metric: str, prefix: str) -> pd.DataFrame:
+    """Errors from a model to all others and back, with their intervals."""
+    rows, parts = comparison.table.query("metric == @metric"), []
+    for way, own, other in (("to", "source", "target"), ("from", "target", "source")):
+        part = rows[rows[own] == name].set_index(other)[["error", "low", "high", "neighbours"]]
+        part.columns = [f"{prefix}_{way}{end}" for end in ("", "_low", "_high", "_neighbours")]
+        parts.append(part)
+    return pd.concat(parts, axis=1).dropna(axis=1, how="all")
+
+
+def retention(name: str, start: str, comparison: Comparison) -> dict[str, Any]:
+    """Retention against the nearest network of the start's family that is unrelated to it."""
+    known, matrix = list_models(), comparison.matrix("gfre")
+    family = [n for n in comparison.models if n in known and n != start]
+    family = [n for n in family if known[n]["family"] == known[start]["family"]]
+    siblings = [n for n in family if not relation(n, start)]
+    found: dict[str, Any] = {"start": start, "gfre": float(matrix.loc[start, name])}
+    if siblings:
+        sibling = min(siblings, key=lambda n: matrix.loc[n, name])
+        ratio = comparison.ratio([(start, name)], [(sibling, name)])
+        found |= {"sibling": sibling, "sibling_gfre": float(matrix.loc[sibling, name])}
+        found |= {"retention": 1 - ratio.value, "low": 1 - ratio.high, "high": 1 - ratio.low}
+    return found
