@@ -165,6 +165,8 @@ def empty_source(output: Path) -> Path:
     mark.touch()
     shutil.copytree(ROOT / "book", output / "source" / "book")
     (output / "source" / "notebooks").mkdir()
+    for file in (ROOT / "notebooks").glob("*.py"):  # which pages show
+        shutil.copy(file, output / "source" / "notebooks")
     return output / "source"
 
 

@@ -15,7 +15,7 @@ import pytest
 from ase import Atoms
 
 from umlip_latents import FeatureBlocks, extract_features, load_structures
-from umlip_latents.features import cache as module
+from umlip_latents.features import computing as module
 from umlip_latents.models.base import Unsupported
 from umlip_latents.resources import DATA, InputError
 
@@ -67,7 +67,7 @@ def test_no_flipped_byte_gives_other_features(stored, capsys):
     (_, file, _), expected = stored
     content = file.read_bytes()
     rng, recomputed = np.random.default_rng(0), 0
-    for position in (*rng.integers(len(content), size=100), *range(-120, 0)):
+    for position in (*rng.integers(len(content), size=30), *range(-60, 0)):
         damaged = bytearray(content)
         damaged[position] ^= rng.integers(1, 256)
         file.write_bytes(damaged)
@@ -76,28 +76,25 @@ def test_no_flipped_byte_gives_other_features(stored, capsys):
         assert_same(found, expected)
         assert model.calls == (f"{file}: is damaged" in capsys.readouterr().err)
         recomputed += model.calls
-    assert recomputed > 100
+    assert recomputed > 40
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda file: file.write_bytes(b""),
         lambda file: file.write_bytes(file.read_bytes()[:-30]),
-        lambda file: file.write_text("no archive"),
         lambda file: np.savez(file, features=np.zeros((3, 4))),
         lambda file: np.savez(file, **dict(np.load(file)) | {"fingerprint": "e" * 64}),
         lambda file: np.savez(file, **dict(np.load(file)) | {"layer": "backbone"}),
     ],
-    ids=["empty", "torn", "text", "other arrays", "of another model", "without widths"],
+    ids=["torn", "other arrays", "of another model", "without widths"],
 )
 def test_a_block_that_cannot_be_used_is_computed_again(stored, capsys, damage):
     (_, file, _), expected = stored
     damage(file)
     with pytest.raises(InputError, match="extract the features first"):
         list(FeatureBlocks(STRUCTURES, [Choosy()], "backbone", file.parents[1]))
-    damage_said = capsys.readouterr().err
-    assert damage_said == f"{file}: is damaged, and computed again.\n"
+    assert capsys.readouterr().err == f"{file}: is damaged, and computed again.\n"
     model = Choosy()
     assert_same(extract_features(STRUCTURES, model, store=file.parents[1]), expected)
     assert model.calls == 1
@@ -187,36 +184,32 @@ def wait_for_blocks(folder, n_blocks: int, process: subprocess.Popen) -> None:
 def test_a_second_process_goes_on_where_one_was_killed(tmp_path, monkeypatch):
     """It waits as long as the first one lives, and takes over its finished blocks."""
     monkeypatch.undo()
-    call = f"clusters(1000), Positions(seconds=0.5), store={str(tmp_path)!r}, workers=1"
+    call = f"clusters(400), Positions(seconds=0.3), store={str(tmp_path)!r}, workers=1"
     first = start(call)
     wait_for_blocks(tmp_path, 1, first)
     second = start(call)
-    wait_for_blocks(tmp_path, 4, first)
+    wait_for_blocks(tmp_path, 2, first)
     torn = next(tmp_path.iterdir()) / ".block-00000000.npz.abcd.part"
     torn.write_text("half a blo")
     first.kill()
-    assert second.communicate(timeout=120)[0] == "1000\n"
+    assert second.communicate(timeout=120)[0] == "400\n"
     assert not torn.exists()
-    expected = extract_features(clusters(1000), Positions(), progress=False)
-    found = extract_features(clusters(1000), Positions(n_calls=0), store=tmp_path)
+    expected = extract_features(clusters(400), Positions(), progress=False)
+    found = extract_features(clusters(400), Positions(n_calls=0), store=tmp_path)
     assert_same(found, expected)
     assert second.returncode == 0
     assert first.wait() == -9
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_stopped_at_any_moment_the_same_call_ends_with_the_right_features(
-    tmp_path, monkeypatch, workers
-):
-    """Ten random moments of death each, not all while Python still imports, and one of Ctrl-C."""
+def test_stopped_at_any_moment_the_same_call_ends_with_the_right_features(tmp_path, monkeypatch):
+    """Four random moments of death, not all while Python still imports, and one of Ctrl-C."""
     monkeypatch.undo()
-    structures = "load_structures('embedded')[:500]"
-    call = f"{structures}, 'mini-mace-base-s0', workers={workers}, store={{!r}}"
+    call = "load_structures('embedded')[:200], 'mini-mace-base-s0', workers=2, store={!r}"
     began = time.monotonic()
     assert start(call.format(str(tmp_path / "whole"))).wait() == 0
-    moments = np.random.default_rng(workers).uniform(0.2, 1, 11) * (time.monotonic() - began)
-    read = partial(extract_features, load_structures("embedded")[:500], "mini-mace-base-s0")
+    moments = np.random.default_rng(1).uniform(0.2, 1, 5) * (time.monotonic() - began)
+    read = partial(extract_features, load_structures("embedded")[:200], "mini-mace-base-s0")
     expected = read(store=tmp_path / "whole")
     for number, moment in enumerate(moments):
         process = start(call.format(str(tmp_path / str(number))))

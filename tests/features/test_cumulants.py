@@ -82,10 +82,10 @@ def test_structures_do_not_mix_and_order_of_atoms_is_irrelevant():
     [
         ((4, 2), [4], 0, "order 0"),
         ((4, 2), [4], 9, "order 9"),
-        ((4, 2), [3], 2, "add up to the 4"),
+        ((4, 2), [3], 2, "add up to the rows"),
         ((4, 2), [4, 0], 2, "must be positive"),
-        ((4,), [4], 2, "must be"),
-        ((4, 2), [[4]], 2, "must be"),
+        ((4,), [4], 2, "must be positive, and add up"),
+        ((4, 2), [[4]], 2, "must be positive, and add up"),
     ],
 )
 def test_bad_input_is_refused(shape, n_atoms, order, message):

@@ -19,15 +19,12 @@ from umlip_latents import (
     FeatureBlocks,
     extract_features,
     load_features,
-    load_model,
     load_structures,
 )
-from umlip_latents.features import cache, computing, extraction
-from umlip_latents.features.computing import packed
+from umlip_latents.features import computing
 from umlip_latents.features.extraction import features_by_layer
 from umlip_latents.models.environments import RemoteModel
 from umlip_latents.resources import DATA, InputError
-from umlip_latents.structures.describe import fingerprint
 
 from .positions import Deadly, Positions, clusters
 
@@ -91,28 +88,6 @@ def test_far_fragments_take_neither_memory_nor_time(models):
     assert x[:2] == pytest.approx(x[2:], abs=1e-5)
 
 
-def test_packing_covers_everything_once_and_is_hardly_over_budget():
-    rng = np.random.default_rng(1)
-    sizes = {i: int(s) for i, s in enumerate(rng.integers(1, 400, 100))}
-    batches = packed(sizes, 1000)
-    assert sorted(i for batch in batches for i in batch) == list(range(100))
-    assert all(sum(sizes[i] for i in batch[:-1]) <= 1000 for batch in batches)
-    assert len(batches) <= sum(sizes.values()) / 1000 + 1
-    assert packed({}, 1000) == []
-
-
-def test_batches_follow_the_free_memory_of_a_gpu(monkeypatch):
-    model = Positions()
-    assert computing.batch_size(model) == computing.BATCH_SIZE
-    model.device = torch.device("cuda")
-    for free in (80e9, 1e6):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (int(free), int(9e10)))
-        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: int(3e9))
-        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: int(3e9))
-        size = max(int(free) // computing.BYTES_PER_EDGE, computing.BATCH_SIZE)
-        assert computing.batch_size(model) == size
-
-
 class Cramped(Positions):
     """A model whose memory holds so many atoms at a time."""
 
@@ -124,18 +99,12 @@ class Cramped(Positions):
         return super().features(graphs)
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()]
-)
-def test_a_batch_that_the_memory_does_not_hold_is_halved(error):
+def test_a_batch_that_the_memory_does_not_hold_is_halved():
     model, structures = Cramped(), clusters(40)
-    model.error = error
+    model.error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
     found = extract_features(structures, model, progress=False)
     assert found.features == close_to(np.concatenate([atoms.positions for atoms in structures]))
-    model.room = 4
-    with pytest.raises(type(error)):
-        extract_features(structures, model, progress=False)
-    model.error, model.room = RuntimeError("shapes differ"), 9
+    model.error = RuntimeError("shapes differ")
     with pytest.raises(RuntimeError, match="shapes differ"):
         extract_features(structures, model, progress=False)
 
@@ -150,7 +119,7 @@ class Odd(Positions):
 
 
 def test_features_that_are_not_finite_are_left_out_with_their_structure(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "BLOCK_SIZE", 7)
+    monkeypatch.setattr(computing, "BLOCK_SIZE", 7)
     structures = clusters(20)
     long = [i for i, atoms in enumerate(structures) if len(atoms) > 5]
     for _ in range(2):  # computed and read
@@ -165,7 +134,7 @@ def test_features_that_are_not_finite_are_left_out_with_their_structure(tmp_path
 def test_a_model_that_miscounts_the_atoms_is_told(monkeypatch):
     miscounted = {layer: np.zeros((1, width)) for layer, width in Positions().widths.items()}
     monkeypatch.setattr(Positions, "features", lambda *_: miscounted)
-    with pytest.raises(InputError, match="positions: gives 1 rows of features for 8 atoms"):
+    with pytest.raises(InputError, match="positions: gives 1 rows for 8 atoms"):
         extract_features([molecule("C2H6")], Positions(), progress=False)
 
 
@@ -192,7 +161,7 @@ def test_nothing_left_and_no_such_layer_are_errors(models, lonely):
 
 def test_workers_give_the_same_features_after_pytorch_has_used_threads_here(models):
     """Names and objects, also where this process would hang if it were forked now."""
-    structures = load_structures("embedded")[::13]
+    structures = load_structures("embedded")[::30]
     n_threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -202,11 +171,10 @@ def test_workers_give_the_same_features_after_pytorch_has_used_threads_here(mode
         for name in NETWORKS:
             read = partial(extract_features, structures, progress=False)
             expected = read(models[name], workers=1)
-            for model in (name, models[name]):
-                found = read(model, workers=2)
-                assert found.features == close_to(expected.features)
-                assert np.array_equal(found.kept, expected.kept)
-                assert found.dropped == expected.dropped
+            found = read(name if name == NETWORKS[0] else models[name], workers=2)
+            assert found.features == close_to(expected.features)
+            assert np.array_equal(found.kept, expected.kept)
+            assert found.dropped == expected.dropped
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(n_threads)
@@ -267,8 +235,8 @@ def test_workers_are_started_when_that_saves_time(monkeypatch, capfd):
     monkeypatch.setattr(computing, "START", 0.01)
     extract_features(clusters(200), Positions(seconds=0.05), progress=False)
     assert asked == [3]
-    extract_features(clusters(200), Positions(seconds=0.05), workers=1, progress=False)
-    extract_features(clusters(64), Positions(seconds=0.05), workers=2, progress=False)
+    extract_features(clusters(200), Positions(), workers=1, progress=False)
+    extract_features(clusters(64), Positions(), workers=2, progress=False)
     on_gpu = Positions()
     on_gpu.device = torch.device("meta")
     extract_features(clusters(200), on_gpu, workers=2, progress=False)
@@ -310,17 +278,11 @@ def test_a_cluster_survives_the_death_of_a_worker(tmp_path):
     assert found.features == close_to(np.concatenate([atoms.positions for atoms in structures]))
 
 
-@pytest.mark.parametrize("device", ["cuda:7", "nowhere"])
-def test_a_device_that_is_not_there_is_refused(device):
-    with pytest.raises(InputError, match=f"device {device}: PyTorch has no such device here"):
-        extract_features(clusters(1), Positions(), device=device)
-
-
 # several models and layers
 
 
 def test_models_of_one_name_do_not_overwrite_each_other(tmp_path, crystals):
-    """Two checkpoints of one file name, two objects; one that is asked for twice is one."""
+    """Two checkpoints of one file name, two objects."""
     files = [str(tmp_path / seed / "net.safetensors") for seed in ("s0", "s1")]
     for seed, file in zip(("s0", "s1"), files, strict=True):
         os.mkdir(tmp_path / seed)
@@ -328,18 +290,13 @@ def test_models_of_one_name_do_not_overwrite_each_other(tmp_path, crystals):
             source = DATA / "checkpoints" / f"mini-mace-base-{seed}{ending}"
             shutil.copy(source, file.replace(".safetensors", ending))
     one, other = Positions(), Positions()
-    models = [*files, "element", "element", one, other]
+    models = [*files, "element", one, other]
     store = tmp_path / "store"
     found = load_features(crystals, models, store=store, progress=False)
-    assert list(found) == [*files, "element", "positions (5)", "positions (6)"]
-    for seed, file in zip(("s0", "s1"), files, strict=True):
-        expected = extract_features(crystals, f"mini-mace-base-{seed}", progress=False)
-        assert found[file].features == close_to(expected.features)
-        assert found[file].model == "net"
-    blocks = FeatureBlocks(crystals, files, "backbone", store)
-    assert list(blocks[0]) == files
-    (alone,) = load_features(crystals, files[:1], store=store)
-    assert alone == "net"
+    assert list(found) == ["net (1)", "net (2)", "element", "positions (4)", "positions (5)"]
+    expected = extract_features(crystals, "mini-mace-base-s1", progress=False)
+    assert found["net (2)"].features == close_to(expected.features)
+    assert list(FeatureBlocks(crystals, files, "backbone", store)[0]) == ["net (1)", "net (2)"]
 
 
 def test_every_layer_of_a_model(models, crystals):
@@ -352,7 +309,7 @@ def test_every_layer_of_a_model(models, crystals):
 
 
 def test_blocks_hold_only_what_every_model_accepts(models, crystals, lonely, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "BLOCK_SIZE", 2)
+    monkeypatch.setattr(computing, "BLOCK_SIZE", 2)
     structures = [crystals[0], lonely, crystals[1]]
     pair = [models["chgnet-0.3.0"], models["element"]]
     extract_features(structures, pair[0], store=tmp_path, progress=False)
@@ -422,11 +379,3 @@ def test_one_that_fails_there_is_named_and_the_others_go_on(
     with pytest.raises(InputError, match="interaction-9: no such layer, remote-1 has backbone, la"):
         extract_features(crystals, remote("remote-1", "alpha"), "interaction-9")
     assert list(features_by_layer(crystals, remote("remote-1", "alpha"))) == ["backbone", "last"]
-
-
-def test_features_say_where_they_come_from(models, crystals):
-    found = extract_features(crystals, "chgnet-0.3.0", "last", progress=False)
-    assert found.fingerprint == models["chgnet-0.3.0"].fingerprint
-    assert found.structures == fingerprint(crystals)
-    assert (found.model, found.layer) == ("chgnet-0.3.0", "last")
-    assert load_model("chgnet-0.3.0") is not extraction.find_model("chgnet-0.3.0")[0]

@@ -1,16 +1,13 @@
 """Features that ship: what is written is read, to half precision, and found by who asks for it."""
 
-import json
-
 import numpy as np
 import pytest
 
 from umlip_latents import Features, InputError, extract_features, load_features, load_structures
 from umlip_latents.features import shipped
-from umlip_latents.measures.reconstruction import reconstruction_matrix
 from umlip_latents.resources import registry
 
-TINY = ("chgnet-0.3.0", "mini-mace-mptrj", "element", "symmetry-functions")
+TINY = ("chgnet-0.3.0", "mini-mace-mptrj", "symmetry-functions")
 
 
 @pytest.fixture
@@ -40,28 +37,6 @@ def test_what_is_written_is_read(table, tmp_path, monkeypatch, half):
     assert about == {"licence": "MIT"}
 
 
-def test_half_precision_moves_no_error_by_two_thousandths(table, tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
-    (tmp_path / "d").mkdir()
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 6)) + 0.3 * rng.normal(size=(200, 6))
-    table.features = x.astype(np.float32)
-    shipped.write_shipped(tmp_path / "d" / "m-backbone.npz", table, {})
-    half = shipped.read_shipped("d", "m", "backbone").features
-    other = np.tanh(x @ rng.normal(size=(6, 4)))
-    split = np.arange(120), np.arange(120, 200)
-    one, two = (reconstruction_matrix({"a": t, "b": other}, *split) for t in (x, half))
-    assert np.abs(one - two).to_numpy().max() < 2e-3
-
-
-def test_a_damaged_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "m-last.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(InputError, match=r"m-last\.npz: cannot be read"):
-        shipped.read_shipped("d", "m", "last")
-
-
 @pytest.mark.parametrize("dataset", ["alexandria-random-1k", "embedded-third"])
 def test_every_file_that_ships_is_whole_and_says_where_it_comes_from(dataset):
     entry = registry("datasets")[dataset]
@@ -71,7 +46,6 @@ def test_every_file_that_ships_is_whole_and_says_where_it_comes_from(dataset):
         assert file.stat().st_size < 2e6, file.name
         about = shipped.read_about(file)
         assert {"versions", "commit", "licences", "citations"} <= {*about}
-        assert json.dumps(about)
     for model in models:
         found = shipped.read_shipped(dataset, model, "backbone")
         assert found.structures == entry["fingerprint"], model

@@ -186,7 +186,7 @@ def test_the_procrustes_distance_is_a_metric():
     ("tables", "groups", "words"),
     [
         ([X, Y[:10]], GROUPS, "equally many"),
-        ([X[:3], Y[:3]], GROUPS[:3], "4 at least"),
+        ([X[:3], Y[:3]], EACH[:3], "4 at least"),
         ([X, np.full((300, 2), np.nan)], GROUPS, "table 1: .*finite"),
         ([X, np.ones((300, 2))], GROUPS, "table 1: .*do not vary"),
         ([X, Y[:, 0]], GROUPS, "table"),

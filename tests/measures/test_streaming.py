@@ -92,7 +92,7 @@ def test_directions_of_relative_size_1e_9_are_kept():
             [{"a": np.ones((3, 1)), "b": np.ones((2, 1))}],
             [0, 1, 2, 3],
             [4],
-            "Block 0: .* same atoms",
+            "Block 0: .* same",
         ),
         ([{"a": np.eye(3)}, {"b": np.eye(3)}], [0, 1, 2, 3], [4], "Block 1: .* all other blocks"),
         ([{"a": np.eye(5)}], [0, 1, 2, 3], [8], "hold 5 atoms, the split names atom 8"),

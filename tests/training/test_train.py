@@ -114,8 +114,6 @@ def test_missing_weights_are_trained(copied):
 
 def test_outputs_that_cannot_be_written_are_refused_before_anything_is_read(copied, monkeypatch):
     monkeypatch.setattr(train, "recipe_parts", None)
-    with pytest.raises(InputError, match=r"has to end in \.safetensors"):
-        train_recipe(copied[0], copied[0].with_name("m.pt"))
     for folder in (copied[0], Path("/proc/none")):
         with pytest.raises(InputError, match=r"the folder cannot be made|cannot be written"):
             train_recipe(copied[0], folder / "m.safetensors")

@@ -1,13 +1,19 @@
-"""Blocks of structures through a model: in this process, by workers, or by another Python."""
+"""Blocks of structures through a model, and on disk: a file of all layers for each block.
+
+They are computed in this process, by workers, or by another Python.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,15 +22,17 @@ import joblib
 import numpy as np
 import torch
 from ase import Atoms
+from filelock import FileLock
 from tqdm import tqdm
 
 from ..models.base import LatentModel, Unsupported, one_thread
 from ..models.catalogue import load_model
 from ..models.environments import RemoteModel, run_in_environment
-from ..resources import InputError, fetch
-from .cache import FeatureCache
+from ..resources import InputError, ensure_dir, fetch, wrap_os_error
+from ..structures.describe import fingerprint
 from .table import Features
 
+BLOCK_SIZE = 64  # structures that one process computes, and stores, together
 # Edges in one forward pass. More do not fit the processor's cache: with 40,000 an edge takes MACE
 # twice as long. What is too much for the memory is halved (`forward`).
 BATCH_SIZE = 6_000
@@ -32,6 +40,79 @@ BYTES_PER_EDGE = 100_000  # of a GPU's memory, for a large network
 START = 10  # seconds that workers need before they compute
 DEAL_OUT = {"prefer": "processes", "batch_size": 1, "return_as": "generator_unordered"}
 ONE_AT_A_TIME = threading.Lock()  # a forward pass leaves its layers in hooks of the network
+
+
+class FeatureCache:
+    """The features of a list of structures by one model, in a folder of their own.
+
+    A block is a file of `Features` in which all layers stand side by side. One that is damaged, or
+    does not come from this model and these structures, is deleted and counts as missing.
+
+    Parameters
+    ----------
+    store
+        The folder of all caches.
+    model, structures
+        Where the features come from.
+    """
+
+    def __init__(
+        self, store: str | Path, model: LatentModel | RemoteModel, structures: Sequence[Atoms]
+    ) -> None:
+        marks = {"fingerprint": model.fingerprint, "structures": fingerprint(structures)}
+        self.origin = {"model": model.name, **marks}
+        folder = "-".join([model.name, *(mark[:8] for mark in marks.values())])
+        self.path = Path(store) / re.sub(r"[^\w.+-]", "_", folder)
+        self.starts = range(0, len(structures), BLOCK_SIZE)
+
+    def file(self, start: int) -> Path:
+        """The path of the block whose first structure has this index."""
+        return self.path / f"block-{start:08d}.npz"
+
+    def __contains__(self, start: int) -> bool:
+        return self.file(start).is_file()
+
+    def write(self, start: int, block: Features, widths: dict[str, int]) -> None:
+        """Store a block, whose columns are layers of such widths; raises `InputError`."""
+        replace(block, **self.origin, layer=json.dumps(dict(widths))).save(self.file(start))
+
+    def read(self, start: int, layer: str) -> Features | None:
+        """One layer of a block; None if the file is missing.
+
+        Raises
+        ------
+        InputError
+            The model has no such layer.
+        """
+        if start not in self:
+            return None
+        try:
+            block = Features.load(self.file(start))
+            widths = json.loads(block.layer)
+            if any(getattr(block, key) != value for key, value in self.origin.items()):
+                raise ValueError("comes from somewhere else")
+        except ValueError:  # as an `InputError` is, too
+            tqdm.write(f"{self.file(start)}: is damaged, and computed again.", file=sys.stderr)
+            with suppress(OSError):
+                self.file(start).unlink()
+            return None
+        if layer not in widths:
+            raise InputError(f"{layer}: no such layer, {block.model} has {', '.join(widths)}.")
+        layers = np.split(block.features, np.cumsum([*widths.values()])[:-1], axis=1)
+        return replace(block, features=layers[[*widths].index(layer)], layer=layer)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Have other processes wait that would compute the same blocks.
+
+        What writers that were killed have left is deleted.
+        """
+        with wrap_os_error(self.path):
+            held = FileLock(ensure_dir(self.path) / ".lock").acquire()
+        with held:
+            for left in self.path.glob(".*.part"):
+                left.unlink(missing_ok=True)
+            yield
 
 
 def fill(
@@ -59,9 +140,9 @@ def fill(
         As in `extract_features`.
     """
     configured = joblib.effective_n_jobs(None)  # 1 unless there is a `joblib.parallel_config`
-    n_workers = workers or (configured if configured > 1 else joblib.cpu_count())
-    on_processor = str(getattr(model, "device", "cpu")) == "cpu"
-    n_workers = min(n_workers, len(blocks)) if on_processor else 1
+    n_workers = min(workers or (configured if configured > 1 else joblib.cpu_count()), len(blocks))
+    if str(getattr(model, "device", "cpu")) != "cpu":
+        n_workers = 1
     deal_out = n_workers > 1 and (workers or configured > 1)
     # the largest first, so that nobody waits long at the end
     tasks = sorted(blocks.items(), key=lambda block: sum(map(len, block[1])), reverse=True)
@@ -82,8 +163,7 @@ def fill(
                 for n_structures in finished:
                     bar.update(n_structures)
         except Exception as error:
-            why = type(error).__name__
-            tqdm.write(f"The workers stop ({why}); this process goes on.", file=sys.stderr)
+            print(f"Workers stop ({type(error).__name__}); this process goes on.", file=sys.stderr)
         for start, structures in tasks:
             if start not in cache:
                 bar.update(compute(cache, model, start, structures))
@@ -123,7 +203,10 @@ def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 
             graphs[index] = model.prepare(atoms)
         except Unsupported as error:
             dropped[start + index] = str(error)
-    for batch in packed({i: model.size(g) for i, g in graphs.items()}, batch_size(model)):
+    device, budget = torch.device(getattr(model, "device", "cpu")), BATCH_SIZE
+    if device.type == "cuda":
+        budget = max(budget, torch.cuda.mem_get_info(device)[1] // BYTES_PER_EDGE)
+    for batch in packed({i: model.size(g) for i, g in graphs.items()}, budget):
         with nullcontext() if model.size(graphs[batch[0]]) > BATCH_SIZE else one_thread():
             table = forward(model, [graphs[i] for i in batch])
         n_atoms = [len(structures[i]) for i in batch]
@@ -153,15 +236,6 @@ def forward(model: LatentModel, graphs: Sequence) -> np.ndarray:
             raise
     half = len(graphs) // 2
     return np.concatenate([forward(model, graphs[:half]), forward(model, graphs[half:])])
-
-
-def batch_size(model: LatentModel) -> int:
-    """Edges in one forward pass: what suits a processor, or what a GPU's free memory holds."""
-    device = torch.device(getattr(model, "device", "cpu"))
-    if device.type != "cuda":
-        return BATCH_SIZE
-    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    return max(BATCH_SIZE, (free - torch.cuda.memory_allocated(device)) // BYTES_PER_EDGE)
 
 
 def packed(sizes: dict[int, int], budget: int) -> list[list[int]]:

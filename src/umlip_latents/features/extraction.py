@@ -21,8 +21,7 @@ from ..models.environments import RemoteModel
 from ..resources import InputError, check_at_least, torch_device
 from ..structures.checks import check_structure
 from ..structures.describe import fingerprint
-from .cache import FeatureCache
-from .computing import fill, fill_remotely
+from .computing import FeatureCache, fill, fill_remotely
 from .shipped import find_shipped
 from .table import Features, concatenate
 

@@ -17,8 +17,7 @@ from ..models.catalogue import catalogue_entry
 from ..models.environments import RemoteModel
 from ..resources import InputError, cache_folder
 from ..structures.read import load_structures
-from .cache import FeatureCache
-from .computing import fill_remotely
+from .computing import FeatureCache, fill_remotely
 from .extraction import Model, extract_features, find_model
 from .shipped import read_shipped, shipped_file
 from .table import Features
@@ -69,26 +68,21 @@ def load_features(
     name = str(dataset) if isinstance(dataset, str | Path) else ""
     ships = [str(m) for m in models if shipped_file(name, str(m), layer).is_file()]
     found = {model: read_shipped(name, model, layer) for model in ships}
-    others, missing = [model for model in models if str(model) not in found], {}
-    if others:
+    others = [model for model in models if str(model) not in found]
+    store, missing, extracted = store or cache_folder() / "features", {}, []
+    try:
+        structures = load_structures(name) if name and others else dataset
+    except InputError as error:  # such as a file that cannot be fetched
+        if not found:
+            raise
+        structures, others, missing = [], [], {str(model): str(error) for model in others}
+    fill_together(structures, others, store, options)
+    for model in others:
         try:
-            structures = load_structures(name) if name else dataset
-        except InputError as error:  # such as a file that cannot be fetched
-            if not found:
-                raise
-            others, missing = [], {str(model): str(error) for model in others}
-    if others:
-        store = store or cache_folder() / "features"
-        fill_together(structures, others, store, options)
-        extracted: list[tuple[Model, Features]] = []
-        for model in others:
-            try:
-                features = extract_features(structures, model, layer, store=store, **options)
-                extracted.append((model, features))
-            except InputError as error:
-                missing[str(getattr(model, "name", model))] = str(error)
-        names = distinct_names([m for m, _ in extracted], [f.model for _, f in extracted])
-        found |= {name: f for name, (_, f) in zip(names, extracted, strict=True)}
+            extracted.append(extract_features(structures, model, layer, store=store, **options))
+        except InputError as error:
+            missing[str(getattr(model, "name", model))] = str(error)
+    found |= dict(zip(distinct([f.model for f in extracted]), extracted, strict=True))
     if not found:
         raise InputError(" ".join(["There are no features.", *missing.values()]))
     for model, why in missing.items():
@@ -103,7 +97,7 @@ def fill_together(
 
     What fails is left to `extract_features`, which says why.
     """
-    remote: list[RemoteModel] = []
+    remote = []
     for model in models:
         with suppress(InputError):
             if (catalogue_entry(str(model)) or {}).get("environment"):
@@ -111,23 +105,20 @@ def fill_together(
             if isinstance(model, RemoteModel):
                 cache = FeatureCache(store, model, structures)
                 remote += [model] * any(start not in cache for start in cache.starts)
-    if len(remote) > 1:
-        more = options.get("workers"), options.get("progress", True)
-        with suppress(InputError):
-            fill_remotely(store, remote, structures, *more)
+    more = options.get("workers"), options.get("progress", True)
+    with suppress(InputError):
+        fill_remotely(store, remote, structures, *more)
 
 
-def distinct_names(models: Sequence[Model], names: Sequence[str]) -> list[str]:
-    """The names of models; of those that share one, what was given, numbered if it is an object.
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names of models, those that several share followed by their places.
 
     Examples
     --------
-    >>> distinct_names(["a/net.pt", "b/net.pt", "element"], ["net", "net", "element"])
-    ['a/net.pt', 'b/net.pt', 'element']
+    >>> distinct(["net", "net", "element"])
+    ['net (1)', 'net (2)', 'element']
     """
-    numbered = enumerate(zip(models, names, strict=True), start=1)
-    given = [str(m) if isinstance(m, str | Path) else f"{n} ({i})" for i, (m, n) in numbered]
-    return [n if names.count(n) == 1 else g for n, g in zip(names, given, strict=True)]
+    return [n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names, start=1)]
 
 
 class FeatureBlocks(Sequence):
@@ -150,7 +141,7 @@ class FeatureBlocks(Sequence):
         self, structures: Sequence[Atoms], models: Sequence[Model], layer: str, store: str | Path
     ) -> None:
         loaded = [find_model(model)[0] for model in models]
-        names = distinct_names(models, [model.name for model in loaded])
+        names = distinct([model.name for model in loaded])
         caches = (FeatureCache(store, model, structures) for model in loaded)
         self.layer, self.caches = layer, dict(zip(names, caches, strict=True))
 

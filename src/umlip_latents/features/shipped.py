@@ -18,7 +18,6 @@ from .table import ARRAYS, TEXTS, Features
 FOLDER = DATA / "features"
 # beginnings of the names of models whose last layer is the backbone
 SAME = ("nequix-", "m3gnet-mp-2018-eform", "soap", "element", "symmetry-functions")
-LISTS = ARRAYS[1:]
 
 
 def shipped_file(dataset: str, model: str, layer: str) -> Path:
@@ -70,13 +69,11 @@ def write_shipped(
         Keep 16 bits of each number instead of 32.
     """
     x = features.features.astype(np.float64)
-    mean, scale = np.zeros(x.shape[1], np.float32), np.ones(x.shape[1], np.float32)
-    if half:
-        mean, scale = x.mean(axis=0).astype(np.float32), x.std(axis=0).astype(np.float32)
-        scale[scale == 0] = 1
+    mean, scale = (half * of(x, axis=0).astype(np.float32) for of in (np.mean, np.std))
+    scale[scale == 0] = 1
     numbers = ((x - mean) / scale).astype("<f2" if half else "<f4")
     planes = numbers.reshape(-1, 1).view(np.uint8).T
-    lists = {name: getattr(features, name).astype(np.int32) for name in LISTS}
+    lists = {name: getattr(features, name).astype(np.int32) for name in ARRAYS[1:]}
     texts = {name: getattr(features, name) for name in TEXTS}
     texts |= {"dropped": json.dumps(features.dropped), "about": json.dumps(about)}
     with atomic_write(path) as temporary, open(temporary, "wb") as stream:
@@ -107,7 +104,7 @@ def read_shipped(dataset: str, model: str, layer: str) -> Features:
     numbers = np.ascontiguousarray(planes.T).view(f"<f{len(planes)}").reshape(-1, len(mean))
     x = numbers.astype(np.float64) * scale + mean
     dropped = {int(index): why for index, why in json.loads(str(found["dropped"])).items()}
-    lists = {name: found[name].astype(np.int64) for name in LISTS}
+    lists = {name: found[name].astype(np.int64) for name in ARRAYS[1:]}
     texts = {name: str(found[name]) for name in TEXTS} | {"layer": layer}
     about = {"dropped": dropped, "origin": "ships with the package"}
     return Features(x.astype(np.float32), **lists, **texts, **about)

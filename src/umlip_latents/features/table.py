@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,8 @@ class Features:
         """Only the structures whose input index is in `kept`."""
         chosen = np.isin(self.kept, kept)
         atoms = np.repeat(chosen, self.n_atoms)
-        x, numbers = self.features[atoms], self.numbers[atoms]
-        n_atoms, kept = self.n_atoms[chosen], self.kept[chosen]
-        return replace(self, features=x, numbers=numbers, n_atoms=n_atoms, kept=kept)
+        parts = {"features": self.features[atoms], "numbers": self.numbers[atoms]}
+        return replace(self, n_atoms=self.n_atoms[chosen], kept=self.kept[chosen], **parts)
 
     def save(self, path: str | Path) -> None:
         """Write an NPZ file, whole or not at all.
@@ -97,11 +97,9 @@ class Features:
                     raise ValueError("a checksum differs")
                 found = {name: data[name] for name in (*ARRAYS, *TEXTS)}
                 dropped = json.loads(str(data["dropped"])) if "dropped" in data else {}
-        except KeyError as error:
-            words = f"has no {error.args[0].split()[0]}; extract the features anew"
-            raise InputError(f"{path}: {words}.") from None
         except Exception as error:  # whatever NumPy and the readers of zip files raise
             why = getattr(error, "strerror", None) or "it is no NPZ of arrays"
+            why = error.args[0] if isinstance(error, KeyError) else why
             raise InputError(f"{path}: is not a file of extracted features ({why}).") from None
         if why := invalid_reason(*(found[name] for name in ARRAYS)):
             raise InputError(f"{path}: {why}.")
@@ -118,15 +116,13 @@ def invalid_reason(
         return "features is not a table of finite numbers"
     if any(a.ndim != 1 or a.dtype.kind not in "iu" for a in (n_atoms, numbers, kept)):
         return "n_atoms, numbers and kept are not lists of whole numbers"
-    if len(kept) != len(n_atoms):
-        return "kept and n_atoms do not name the same structures"
     if (n_atoms < 1).any() or (n_atoms > len(x)).any() or n_atoms.sum() != len(x):
         return "n_atoms does not add up to the rows of features"
     of_structures = not numbers.any() and (n_atoms == 1).all()
     if len(numbers) != len(x) or not (((numbers > 0) & (numbers < 119)).all() or of_structures):
         return "numbers does not give every row of features an element"
-    if (kept < 0).any() or (kept[1:] <= kept[:-1]).any():
-        return "kept does not count upwards"
+    if len(kept) != len(n_atoms) or (kept < 0).any() or (kept[1:] <= kept[:-1]).any():
+        return "kept does not count upwards through the structures of n_atoms"
     return ""
 
 
@@ -152,11 +148,17 @@ def common_structures(features: Sequence[Features]) -> list[Features]:
     >>> [f.kept.tolist() for f in common_structures([model([0, 1]), model([1, 2])])]
     [[1], [1]]
     """
-    one, *others = [f for f in features if f.structures] or features
-    for other in others:
-        if other.structures != one.structures:
-            raise InputError(f"{one.model} and {other.model}: do not describe the same structures.")
+    if not features:
+        raise InputError("There are no features to compare.")
     kept = reduce(np.intersect1d, (f.kept for f in features))
     if len(kept) == 0:
         raise InputError("No structure is accepted by every compared model.")
-    return [f.select(kept) for f in features]
+    found = [f.select(kept) for f in features]
+    for one, other in combinations(found, 2):
+        known = one.structures and other.structures
+        if (known and one.structures != other.structures) or not np.array_equal(
+            one.numbers, other.numbers
+        ):
+            words = "do not describe the same structures"
+            raise InputError(f"{one.model} and {other.model}: {words}.")
+    return found

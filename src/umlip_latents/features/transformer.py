@@ -36,23 +36,23 @@ class LatentFeatures(TransformerMixin, BaseEstimator):
     ) -> None:
         self.model, self.layer, self.order, self.store = model, layer, order, store
 
-    def fit(self, structures: Sequence[Atoms], y: Any = None) -> "LatentFeatures":
+    def fit(self, X: Sequence[Atoms], y: Any = None) -> "LatentFeatures":
         """Do nothing."""
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def transform(self, structures: Sequence[Atoms]) -> np.ndarray:
-        """(n_structures, order * width), float64.
+    def transform(self, X: Sequence[Atoms]) -> np.ndarray:
+        """(n_structures, order * width), float64, of structures.
 
         Raises
         ------
         InputError
             As `extract_features`; also where the model refuses a structure, as no row may miss.
         """
-        options = {"store": self.store, "progress": False}
-        found = extract_features(structures, self.model, self.layer, **options)
+        how = {"store": self.store, "progress": False}
+        found = extract_features(X, self.model, self.layer, **how)
         if found.dropped:
             index, why = next(iter(found.dropped.items()))
             raise InputError(f"structure {index}: {why}.")

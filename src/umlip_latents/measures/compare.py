@@ -11,7 +11,7 @@ from ..features.table import Features, common_structures
 from ..resources import InputError, unknown_name
 from . import METRICS, SIMILARITIES, comparison
 from .comparison import NEIGHBOURS_MEAN, Comparison
-from .gfre import Pairwise, Tables
+from .gfre import Tables
 from .parallel import count_jobs
 from .preprocess import subtract_element_means, varies
 from .reconstruction import pointwise_errors
@@ -141,7 +141,8 @@ def compare(
     kinds = metric_names(metrics)
     split = Split(split) if isinstance(split, str) else split
     options = replace(options, folds=options.folds or ("atom" if split.by == "atom" else "group"))
-    common = select_common(features, baselines)
+    names = sorted(features, key=lambda name: name in baselines)
+    common = dict(zip(names, common_structures([features[n] for n in names]), strict=True))
     labels, splits = draw_splits(next(iter(common.values())), split, n_splits, within_element)
     tables, left_out = preprocess(common, splits, within_element, not {*kinds} <= {*METRICS})
     errors, draws = {}, {}
@@ -157,6 +158,7 @@ def compare(
         baselines=tuple(name for name in tables[0] if name in baselines),
         seeds=range(split.seed, split.seed + n_splits),
         structures=next(iter(common.values())).kept,
+        dropped={index: why for f in features.values() for index, why in f.dropped.items()},
         left_out=left_out,
         n_train=[len(train) for train, _ in splits],
         n_test=[len(test) for _, test in splits],
@@ -174,18 +176,6 @@ def metric_names(metrics: Sequence[str | Callable]) -> tuple[str, ...]:
     if len({*names}) < max(1, len(names)):
         raise InputError(f"metrics {', '.join(names)}: each once, and one at least.")
     return tuple(names)
-
-
-def select_common(
-    features: Mapping[str, Features], baselines: Sequence[str]
-) -> dict[str, Features]:
-    """Features on the structures that all have, baselines last."""
-    names = sorted(features, key=lambda name: name in baselines)
-    found = common_structures([features[name] for name in names])
-    for name, other in zip(names, found, strict=True):
-        if not np.array_equal(other.numbers, found[0].numbers):
-            raise InputError(f"{names[0]} and {name}: do not describe the same structures.")
-    return dict(zip(names, found, strict=True))
 
 
 def preprocess(
@@ -231,19 +221,6 @@ def measure(
         if metric == "lfre" and options.n_test_local:  # about as many, evenly taken
             test = test[:: max(1, len(test) // options.n_test_local)]
         found = pointwise_errors(x, train, test, metric, **fit)
-        sums, sizes = sum_squares(found, [*x], labels[test])
-        samples.append(np.sqrt(comparison.resampled_means(sums, sizes, n_bootstrap, rng)))
+        samples.append(comparison.resample_errors(found, [*x], labels[test], n_bootstrap, rng))
     values = np.array([each[0] for each in samples])
     return values, comparison.bootstrap_medians(samples, rng)
-
-
-def sum_squares(
-    found: Pairwise, names: Sequence[str], labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n_groups, n_kinds, n, n) squared norms summed over groups of test atoms, and their sizes."""
-    group, n_kinds = np.unique(labels, return_inverse=True)[1], len(next(iter(found.values())))
-    sums = np.full((group.max() + 1, n_kinds, len(names), len(names)), np.nan)
-    for (source, target), kinds in found.items():
-        for i, norms in enumerate(kinds):
-            sums[:, i, names.index(source), names.index(target)] = np.bincount(group, norms**2)
-    return sums, np.bincount(group)

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.random import Generator
 
 from ..plots.matrices import error_heat_maps
+from .gfre import Pairwise
 from .similarity import MEASURES
 
 Pairs = Sequence[tuple[str, str]]
@@ -42,16 +44,26 @@ def interval(draws: np.ndarray) -> np.ndarray:
     return np.quantile(draws[1:] if len(draws) > 1 else np.nan * draws, [0.025, 0.975], axis=0)
 
 
-def resampled_means(
-    sums: np.ndarray, sizes: np.ndarray, n_resamples: int, rng: np.random.Generator
+def resample_errors(
+    found: Pairwise, names: Sequence[str], labels: np.ndarray, n_resamples: int, rng: Generator
 ) -> np.ndarray:
-    """(1 + n_resamples, ...) means over all groups, then over drawn ones, from the groups' sums."""
+    """(1 + n_resamples, n_kinds, n, n) errors over all test atoms, then over drawn groups of them.
+
+    The labels (n_test,) say what each atom is drawn with.
+    """
+    group = np.unique(labels, return_inverse=True)[1]
+    sizes, n_kinds = np.bincount(group), len(next(iter(found.values())))
     n = len(sizes)
     weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_resamples)])
-    return (np.tensordot(weights, sums, 1).T / (weights @ sizes)).T
+    errors = np.full((len(weights), n_kinds, len(names), len(names)), np.nan)
+    for (source, target), kinds in found.items():
+        for i, norms in enumerate(kinds):
+            squares = weights @ np.bincount(group, norms**2) / (weights @ sizes)
+            errors[:, i, names.index(source), names.index(target)] = np.sqrt(squares)
+    return errors
 
 
-def resample_halves(values: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+def resample_halves(values: np.ndarray, n_resamples: int, rng: Generator) -> np.ndarray:
     """(1 + n_resamples, ...) the value of a whole, then drawn halves, moved by their mean onto it.
 
     Without at least two halves (`half_samples`) there is the value alone.
@@ -62,7 +74,7 @@ def resample_halves(values: np.ndarray, n_resamples: int, rng: np.random.Generat
     return np.concatenate([values[:1], moved[rng.integers(len(moved), size=n_resamples)]])
 
 
-def bootstrap_medians(samples: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+def bootstrap_medians(samples: Sequence[np.ndarray], rng: Generator) -> np.ndarray:
     """(1 + n_resamples, ...) medians over splits, then over drawn ones.
 
     Of each split (1 + n_resamples, ...), its value and resamples; as many are used as all have.
@@ -95,6 +107,8 @@ class Comparison:
         Of each split.
     structures
         (n_structures,) input indices of the structures that all models accept.
+    dropped
+        Input index of the others, and why a model refused them.
     left_out
         Name, and why these features could not be compared.
     n_train, n_test
@@ -112,6 +126,7 @@ class Comparison:
     baselines: tuple[str, ...]
     seeds: Sequence[int]
     structures: np.ndarray
+    dropped: dict[int, str]
     left_out: dict[str, str]
     n_train: list[int]
     n_test: list[int]

@@ -27,9 +27,8 @@ def count_jobs(n_jobs: int | None = None, device: str | torch.device = "cpu") ->
     >>> count_jobs(2), count_jobs(2, "cuda")
     (2, 1)
     """
-    if torch.device(device).type != "cpu":
-        return 1
-    return effective_n_jobs(n_jobs or get_active_backend()[1] or -1)
+    on_cores = n_jobs or get_active_backend()[1] or -1
+    return effective_n_jobs(on_cores if torch.device(device).type == "cpu" else 1)
 
 
 def run_tasks(

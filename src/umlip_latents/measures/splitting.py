@@ -62,8 +62,6 @@ def draw_splits(
     if within_element:
         numbers = features.numbers
         splits = [(train, with_known_element(numbers, train, test)) for train, test in splits]
-    if not all(len(test) for _, test in splits):
-        raise InputError("A split leaves no test atom of an element with enough training atoms.")
     return labels, splits
 
 

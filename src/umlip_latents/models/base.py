@@ -12,7 +12,6 @@ import torch
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
-from ..resources import InputError
 from ..structures.checks import cell_and_inverse
 
 LAYERS = ("backbone", "last")  # every model has these, some also interaction-1, interaction-2, ...
@@ -111,20 +110,12 @@ class Adapter(GraphAdapter):
         Atomic numbers that it knows.
     about
         Whatever else decides about its features, hyperparameters above all, as plain values.
-
-    Raises
-    ------
-    InputError
-        A weight is not a finite number.
     """
 
     def __init__(
         self, network: torch.nn.Module, name: str, elements: Sequence[int], about: Mapping[str, Any]
     ) -> None:
         self.name, self.network, self.elements = name, network.eval(), np.asarray(elements)
-        for key, weight in network.named_parameters():
-            if not weight.isfinite().all():
-                raise InputError(f"{name}: its weights {key} are not all finite numbers.")
         first = next(network.parameters())
         self.dtype, self.device = first.dtype, first.device
         weights = sorted(network.state_dict().items())

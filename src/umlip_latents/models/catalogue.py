@@ -143,9 +143,8 @@ def load_file(name: str, trust: bool) -> LatentModel:
     if not (own or family):
         raise InputError(f"{path}: a model file ends in {', '.join(READERS)}.")
     if path.suffix == ".model" and not trust:
-        raise InputError(
-            f"{path}: is pickled and can run any code; --trust (trust=True) allows it."
-        )
+        why = "is pickled and can run any code; --trust (trust=True) allows it"
+        raise InputError(f"{path}: {why}.")
     try:
         if own:
             model = runpy.run_path(str(path))[own[2]]()

@@ -62,8 +62,7 @@ def run_in_environment(
     arguments
         As on the command line.
     on_line
-        Called with every line that is printed there, a progress bar's states included. If it
-        raises, the command is ended at once.
+        Called with every line that is printed there, a progress bar's states included.
 
     Raises
     ------
@@ -73,13 +72,9 @@ def run_in_environment(
     command = [make_environment(environment), "-u", "-m", "umlip_latents", *arguments]
     last = "no message"
     with Popen(command, env=os.environ | {CURRENT: environment}, **OUTPUT) as process:
-        try:
-            for line in map(str.strip, process.stdout):
-                last = line or last
-                on_line(line)
-        except BaseException:
-            process.kill()  # else it is waited for
-            raise
+        for line in map(str.strip, process.stdout):
+            last = line or last
+            on_line(line)
     if process.returncode:
         sentence = last.removeprefix("umlip-latents: ")
         if sentence == last:  # not one of ours: a crash

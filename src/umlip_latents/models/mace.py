@@ -1,11 +1,9 @@
 """MACE: invariant node features of every interaction, inputs of every readout's last linear map."""
 
 import contextlib
-import copy
 import hashlib
 import json
 import warnings
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +64,10 @@ class MaceModel(Adapter):
 
         MACE would take the cell of a molecule twenty times too large, and fail with far atoms.
         """
-        atoms = periodic(atoms, 2 * float(self.network.r_max))
+        cutoff, species = float(self.network.r_max), AtomicNumberTable(self.elements.tolist())
+        config = config_from_atoms(periodic(atoms, 2 * cutoff), head_name=self.head)
         with default_dtype(self.dtype):
-            return AtomicData.from_config(
-                config_from_atoms(atoms, head_name=self.head),
-                z_table=AtomicNumberTable(self.elements.tolist()),
-                cutoff=float(self.network.r_max),
-                heads=self.heads,
-            )
+            return AtomicData.from_config(config, species, cutoff, heads=self.heads)
 
     def batch(self, graphs: list[AtomicData]) -> dict[str, torch.Tensor]:
         """What the network is called with."""
@@ -179,12 +173,6 @@ def from_file(path: Path, name: str | None = None) -> MaceModel:
     file = path.with_suffix(".json")
     card = json.loads(file.read_text(encoding="utf-8"))
     check_sha256(path, card["sha256"], f"its card {file.name} says")
-    network = copy.deepcopy(pattern(json.dumps(card["architecture"])))
+    network = build_network(card["architecture"])
     network.load_state_dict(load_file(path))
     return MaceModel(network, name, card.get("head"))
-
-
-@lru_cache(8)
-def pattern(architecture: str) -> torch.nn.Module:
-    """A network to copy, since compiling one takes ten times as long."""
-    return build_network(json.loads(architecture))

@@ -32,16 +32,15 @@ class MatterSimModel(Adapter):
         self.cutoff = args["cutoff"]
         self.converter = GraphConvertor("m3gnet", self.cutoff, True, args["threebody_cutoff"])
         readout = network.final
-        self.last_maps = {"linear": readout.g[-1].linear, "gate": readout.sigma[-1].linear}
-        self.inputs = {"backbone": readout, **self.last_maps}
+        branches = {"linear": readout.g[-1].linear, "gate": readout.sigma[-1].linear}
+        self.inputs = {"backbone": readout, **branches}
 
     def graph(self, atoms: Atoms) -> Data:
         """MatterSim's own graph, in a cell with vacuum where the structure is not periodic."""
         graph = self.converter.convert(periodic(atoms, 2 * self.cutoff))
         if len(torch.unique(graph.edge_index[0])) < len(atoms):
-            raise Unsupported(
-                f"{self.name}: no neighbour inside {self.cutoff:g} angstrom of an atom"
-            )
+            near = f"no neighbour inside {self.cutoff:g} angstrom of an atom"
+            raise Unsupported(f"{self.name}: {near}")
         return graph
 
     def size(self, graph: Data) -> int:

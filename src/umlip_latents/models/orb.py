@@ -41,9 +41,8 @@ class OrbModel(Adapter):
         config = self.network.system_config
         if atoms.pbc.any():
             atoms = periodic(atoms, 2 * config.radius)
-        return ase_atoms_to_atom_graphs(
-            atoms, config, output_dtype=self.dtype, graph_construction_dtype=self.dtype
-        )
+        precision = dict.fromkeys(("output_dtype", "graph_construction_dtype"), self.dtype)
+        return ase_atoms_to_atom_graphs(atoms, config, **precision)
 
     def size(self, graph: AtomGraphs) -> int:
         """Directed edges."""

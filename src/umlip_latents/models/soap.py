@@ -53,10 +53,8 @@ class SoapModel(GraphAdapter):
 
     def features(self, graphs: list[Atoms]) -> dict[str, np.ndarray]:
         """The three spectra of every atom, side by side."""
-        spectra = np.concatenate(
-            [np.concatenate([s.create(atoms) for s in self.spectra], axis=1) for atoms in graphs]
-        )
-        return dict.fromkeys(LAYERS, spectra)
+        rows = [np.hstack([s.create(atoms) for s in self.spectra]) for atoms in graphs]
+        return dict.fromkeys(LAYERS, np.concatenate(rows))
 
 
 def load(name: str, entry: dict) -> SoapModel:

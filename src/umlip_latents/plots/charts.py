@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import colour_names, family_colours, label_axes, plain_log_ticks
+from .style import colour_names, label_axes, plain_log_ticks
 
 
 def interval_plot(table: pd.DataFrame, *, xlabel: str, guide: Mapping[str, float]) -> Figure:
@@ -75,12 +75,13 @@ def paired_dots(
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['7net-0']
     """
-    colours, places = table.index.map(families).map(family_colours(families)), range(len(table))
+    places = range(len(table))
     _, axis = plt.subplots(figsize=(7, 1.3 + 0.24 * len(table)))
+    axis.set_yticks(places, table.index, fontsize=10)
+    colour_names(axis, families)
+    colours = [label.get_color() for label in axis.get_yticklabels()]
     axis.hlines(places, table[hollow], table[full], colors=colours, alpha=0.5)
     axis.scatter(table[hollow], places, c="white", edgecolors=colours, label=hollow, zorder=2)
     axis.scatter(table[full], places, c=colours, label=full, zorder=2)
-    axis.set_yticks(places, table.index, fontsize=10)
-    colour_names(axis, families)
     axis.legend()
     return label_axes(axis, ylim=(len(table) - 0.4, -0.6), **labels)

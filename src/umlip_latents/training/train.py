@@ -57,8 +57,6 @@ def train_recipe(recipe_file: str | Path, output: str | Path, *, device: str = "
     ['Ag', ...]
     """
     recipe, output = read_recipe(recipe_file), Path(output)
-    if output.suffix != ".safetensors":
-        raise InputError(f"{output}: the file to write has to end in .safetensors.")
     check_writable(ensure_dir(output.parent) / output.name)
     parts = recipe_parts(recipe)
     for name, part in parts.items():
