@@ -123,6 +123,8 @@ def make_environment(name: str) -> Path:
             why = f"is not made, and nothing is downloaded while {OFFLINE} is set"
             raise InputError(f"environment {name}: {why}.")
         print(f"Making the environment {name}, which takes minutes.", file=sys.stderr)
+        if folder.is_symlink():  # or what it leads to would be cleared
+            folder.unlink()
         venv.create(folder, clear=True, symlinks=True, with_pip=not find_spec("pip"))
         # its own packages come first, then those of this Python, as pip sees it, too
         below = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
