@@ -48,7 +48,7 @@ def of_result(file: Path) -> dict[str, str]:
     name = file.stem.partition("-")[0]
     card = file.with_name(f"{name}.json")
     known = card.is_file() and json.loads(card.read_text(encoding="utf-8"))["provenance"]
-    commit = known["commit"] if known else came_in(file)
+    commit = known["commit"] if known else came_in(file)  # a chapter's own table has no card
     if name in ("scale", "benchmarks"):
         script = "scale.py" if name == "scale" else "run.py"
         return {"made_by": f"tests/benchmarks/{script}", "commit": commit}

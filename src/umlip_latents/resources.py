@@ -107,7 +107,13 @@ def wrap_os_error(path: str | Path, what: str = "cannot be written") -> Iterator
 
 
 def ensure_dir(folder: Path) -> Path:
-    """Make a folder if it is not there, and return it; raises `InputError` if it cannot be made."""
+    """Make a folder if it is not there, and return it; raises `InputError` if it cannot be made.
+
+    Examples
+    --------
+    >>> ensure_dir(Path(".")).is_dir()
+    True
+    """
     with wrap_os_error(folder, "the folder cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
     return folder

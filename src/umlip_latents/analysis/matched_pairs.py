@@ -93,7 +93,13 @@ def catalogue_of(names: Sequence[str]) -> dict[str, dict]:
 
 
 def relation(source: str, target: str) -> str:
-    """How the weights of two checkpoints are related; see `matched_pairs`."""
+    """How the weights of two checkpoints are related; see `matched_pairs`.
+
+    Examples
+    --------
+    >>> relation("chgnet-0.3.0", "chgnet-r2scan"), relation("chgnet-0.3.0", "7net-0")
+    ('fine-tuned', '')
+    """
     one, other = lineage(source), lineage(target)
     if source in other or target in one:
         return "fine-tuned"

@@ -143,7 +143,14 @@ def maximum_mean_discrepancy(x: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def scaled_cumulants(*sets: Features) -> np.ndarray:
-    """A row per structure of the sets, one after the other, scaled on all of them."""
+    """A row per structure of the sets, one after the other, scaled on all of them.
+
+    Examples
+    --------
+    >>> lists = np.array([2, 2]), np.ones(4, int), np.array([0, 1])
+    >>> scaled_cumulants(Features(np.arange(4.0)[:, None], *lists)).shape
+    (2, 2)
+    """
     check_same_model(*sets)
     x = np.vstack([structure_features(f, CUMULANT_ORDER).features for f in sets])
     return standardize(x, np.arange(len(x)), sets[0].model)

@@ -42,7 +42,7 @@ def interval_plot(table: pd.DataFrame, *, xlabel: str, guide: Mapping[str, float
         axis.axvline(value, label=label, color="0.5", linestyle="--", linewidth=1)
     shifts = min(0.13, 0.35 / n) * np.arange(1 - n, n, 2)
     for (direction, part), shift, marker in zip(directions, shifts, cycle("osD^"), strict=False):
-        reach = part["ratio"] - part["ratio_low"], part["ratio_high"] - part["ratio"]
+        reach = np.abs(part[["ratio_low", "ratio_high"]].sub(part["ratio"], axis=0)).T
         look = {"fmt": marker, "markersize": 5, "linewidth": 1.3}
         axis.errorbar(part["ratio"], part["place"] + shift, xerr=reach, label=direction, **look)
     axis.set_yticks(range(len(rows)), rows)
