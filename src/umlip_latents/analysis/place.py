@@ -23,7 +23,7 @@ from ..structures.read import load_structures
 from .matched_pairs import relation
 from .properties import effective_dimension, element_share, extreme_share
 
-N_TEST_LOCAL = 150  # atoms on which the local errors of each split are measured
+N_TEST_LOCAL = 40  # atoms on which the local errors of each split are measured
 
 
 @dataclass
