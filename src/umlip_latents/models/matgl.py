@@ -20,7 +20,7 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from ..resources import check_sha256
+from ..resources import InputError, check_sha256
 from .base import Adapter, capture_activations, interaction_names, periodic, seeded
 
 BACKEND = "DGL" if find_spec("dgl") else "PYG"
@@ -202,7 +202,10 @@ def load(name: str, entry: dict) -> MatglModel:
         built = network(**keywords)
     weights = torch.load(path, **options).items()
     own = {key.removeprefix("model."): w for key, w in weights if key.startswith("model.")}
-    built.load_state_dict(own, strict=False)
+    missing, unexpected = built.load_state_dict(own, strict=False)
+    lacking = {*missing} & {key for key, _ in built.named_parameters()}
+    if odd := [*unexpected, *(key for key in lacking if not key.startswith("readout.set2set."))]:
+        raise InputError(f"{name}: its weights do not fit its network ({', '.join(odd[:3])}).")
     model = ADAPTERS.get(family, MatglModel)(built, name)
     if "exchanged" in entry:
         model.exchanged = entry["exchanged"]
