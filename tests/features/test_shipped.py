@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from umlip_latents import Features, InputError, extract_features, load_features, load_structures
+from umlip_latents import (
+    Features,
+    InputError,
+    extract_features,
+    load_features,
+    load_model,
+    load_structures,
+)
 from umlip_latents.features import shipped
 from umlip_latents.resources import registry
 
@@ -84,6 +91,15 @@ def test_the_same_features_come_shipped_stored_and_extracted(tmp_path, capsys):
         part = found[name].select(np.arange(5)).features
         assert first[name].features == pytest.approx(part, abs=2e-2)
         assert np.array_equal(first[name].features, again[name].features)
+
+
+def test_a_model_of_ones_own_does_not_hide_a_published_one_of_its_name(tmp_path):
+    structures = load_structures("embedded-third")
+    mine = load_model("symmetry-functions")
+    mine.name, mine.fingerprint = "element", "mine"
+    found = load_features("embedded-third", ["element", mine], store=tmp_path, progress=False)
+    assert [f.features.shape[1] for f in found.values()] == [118, 166]
+    assert len(structures) == len(found["element (2)"].kept)
 
 
 def test_no_model_at_all_is_an_error(tmp_path):

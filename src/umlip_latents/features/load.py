@@ -68,7 +68,10 @@ def load_features(
     name = str(dataset) if isinstance(dataset, str | Path) else ""
     ships = [str(m) for m in models if shipped_file(name, str(m), layer).is_file()]
     found = {model: read_shipped(name, model, layer) for model in ships}
-    others = [model for model in models if str(model) not in found]
+    others: list[Model] = []
+    for model in models:
+        if str(model) not in found and model not in others:
+            others.append(model)
     store, missing, extracted = store or cache_folder() / "features", {}, []
     try:
         structures = load_structures(name) if name and others else dataset
@@ -82,7 +85,8 @@ def load_features(
             extracted.append(extract_features(structures, model, layer, store=store, **options))
         except InputError as error:
             missing[str(getattr(model, "name", model))] = str(error)
-    found |= dict(zip(distinct([f.model for f in extracted]), extracted, strict=True))
+    every = [*found.values(), *extracted]
+    found = dict(zip(distinct([f.model for f in every]), every, strict=True))
     if not found:
         raise InputError(" ".join(["There are no features.", *missing.values()]))
     for model, why in missing.items():
@@ -106,8 +110,9 @@ def fill_together(
                 cache = FeatureCache(store, model, structures)
                 remote += [model] * any(start not in cache for start in cache.starts)
     more = options.get("workers"), options.get("progress", True)
-    with suppress(InputError):
-        fill_remotely(store, remote, structures, *more)
+    if len(remote) > 1:
+        with suppress(InputError):
+            fill_remotely(store, remote, structures, *more)
 
 
 def distinct(names: Sequence[str]) -> list[str]:
