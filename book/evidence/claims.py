@@ -22,27 +22,28 @@ def pair(name, paper, here):
 
 def architectures(tables):
     mad = published("umlips-mad-test")
-    errors = select(tables.full("03_comparison-errors"), split="structure", kind="all")
-    gfre, lfre = (select(errors, metric=metric) for metric in ("gfre", "lfre"))
-    last, deep = (between(gfre, layer=layer) for layer in ("last", "backbone"))
-    groups = select(tables.full("07_natural_experiments-groups"), kind="all", layer="last")
-    version = select(groups, aspect="version", direction="between them").error
-    assert version.max() < last
+    summary = tables.of("04_architectures-summary").set_index(["study", "source"]).value
+    studies = ("as above", "last layer", "a map per atom")
+    deep, last, local = (summary[study, "another network"] for study in studies)
+    robust = tables.of("05_data-robust").set_index("kind")["last layer"]
+    version = robust["another version or code"]
+    assert version < last
     yield pair("universal-global", mad, last)
     every = select(pd.read_csv(PUBLISHED), study="umlips-mad-test", metric="gfre").value
     span = every.min(), every.max()
     yield "a mean GFRE of {:.2f} of each other, from {:.2f} to {:.2f}.", mad, *span
-    yield "leave {:.2f}; another version", last
-    yield "on the same data leaves {:.2f}. But", version.mean()
-    yield "knows no geometry, leaves {:.2f} of", from_element(gfre, layer="last")
+    yield "of seven other families, leave {:.2f}; another version or code", last
+    yield "on the same data leaves {:.2f}. But", version
+    yield "knows no geometry, leaves {:.2f} of", summary["last layer", "element"]
 
-    local, theirs = between(lfre, layer="backbone"), published("umlips-mad-test", metric="lfre")
+    theirs = published("umlips-mad-test", metric="lfre")
     assert local < deep
     yield pair("universal-local", theirs, local)
     yield "Their mean LFRE is {:.2f}, against {:.2f} globally.", theirs, mad
     yield "Between our backbones it is {:.2f}, against {:.2f}.", local, deep
-    mean = between(lfre.assign(error=lfre.neighbours), layer="backbone")
-    yield "without any map, leaves {:.2f} already", mean
+    lfre = trained(select(tables.of("04_architectures-errors"), metric="lfre"), "source", "target")
+    apart = lfre[lfre.source_family != lfre.target_family]
+    yield "without any map, leaves {:.2f} already", apart.neighbours.mean()
 
     alexandria = published("umlips-alexandria")
     yield "mean GFRE is {:.2f} on MAD and {:.2f} on Alexandria.", mad, alexandria
@@ -53,7 +54,9 @@ def architectures(tables):
 
     pet, mace = ["PET-MAD-v1.0.2"], ["MACE-MP-0b3"]
     to, back = published("umlips-mad-test", pet, mace), published("umlips-mad-test", mace, pet)
-    ours = select(gfre, layer="last").set_index(["source", "target"])
+    errors = tables.full("03_comparison-errors")
+    ours = select(errors, split="structure", kind="all", metric="gfre", layer="last")
+    ours = ours.set_index(["source", "target"])
     there, here = ours.loc[("nequix-mp-1", "7net-l3i5")], ours.loc[("7net-l3i5", "nequix-mp-1")]
     assert there.high < here.low
     yield pair("universal-direction", to, there.error)
@@ -63,10 +66,12 @@ def architectures(tables):
 
 def variants(tables):
     table, mean = matched(tables)
+    last = tables.of("05_data-robust").set_index("kind")["last layer"]
+    data, functional = last["other data"], last["another functional"]
     mace, umlips = published("mace-variants-mad-test"), published("umlips-mad-test")
-    yield pair("variants-closer", mace, mean("last", "data"))
+    yield pair("variants-closer", mace, data)
     yield "mean GFRE is {:.2f}, between architectures {:.2f}.", mace, umlips
-    yield "on other data leave {:.2f} of each other.", mean("last", "data")
+    yield "on other data leave {:.2f} of each other.", data
     both, other = ["data", "functional"], "another architecture"
     ratios = [mean(layer, both, other, "ratio") for layer in ("last", "backbone")]
     yield "is {:.2f} in the last layer and {:.2f} in the backbone", *ratios
@@ -77,10 +82,9 @@ def variants(tables):
     names = ["MACE-matpes-pbe", "MACE-matpes-r2scan"]
     functionals = published("mace-variants-mad-test", names, names)
     others = (12 * mace - 2 * functionals) / 10
-    yield pair("variants-functional", functionals, mean("last", "functional"))
+    yield pair("variants-functional", functionals, functional)
     yield "functionals leave {:.2f} of each other, the other pairs {:.2f}.", functionals, others
-    ours = mean("last", "functional"), mean("last", "data")
-    yield "leave {:.2f} between functionals and {:.2f} between data sets.", *ours
+    yield "leave {:.2f} between functionals and {:.2f} between data sets.", functional, data
     m3gnet = mean("backbone", "functional", level="M3GNet")
     assert m3gnet > mean("backbone", "data")
     yield "functionals are as far apart ({:.2f}) as", m3gnet
