@@ -1,32 +1,17 @@
 """Latent features of universal interatomic potentials, and how much of each other they hold.
 
-Names are imported when they are first used, so that ``import umlip_latents`` costs nothing.
+Names are imported when they are first used, so that ``import umlip_latents`` costs nothing;
+``__init__.pyi`` lists them, for type checkers too.
 """
 
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-_NAMES = {
-    "features.cumulants": "cumulant_features",
-    "features.extraction": "extract_features features_by_layer",
-    "features.load": "load_features FeatureBlocks",
-    "features.transformer": "LatentFeatures",
-    "features.table": "Features",
-    "measures.compare": "compare FitOptions",
-    "measures.comparison": "Comparison",
-    "measures.reconstruction": "global_reconstruction_error local_reconstruction_error "
-    "reconstruction_matrix",
-    "measures.regression": "CUTOFF TIKHONOV Regularization",
-    "measures.splitting": "Split",
-    "measures.streaming": "streaming_gfre",
-    "analysis.place": "place",
-    "models.catalogue": "list_models load_model published_models",
-    "resources": "InputError",
-    "structures.read": "list_datasets load_structures",
-    "structures.splits": "split_atoms",
-    "structures.tables": "atom_table structure_table",
-}
-_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+_IMPORTS = [node for node in _STUB.body if isinstance(node, ast.ImportFrom)]
+_MODULES = {name.asname: f".{node.module}" for node in _IMPORTS for name in node.names}
 __all__ = list(_MODULES)
 
 
@@ -35,7 +20,7 @@ def __getattr__(name: str) -> Any:
         return import_module("importlib.metadata").version("umlip-latents")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return getattr(import_module(_MODULES[name], __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -26,6 +26,8 @@ MOST_AT_ONCE = 4  # notebooks, each of which takes a gigabyte or two
 
 def load_profile(name: str | Path) -> dict[str, dict]:
     """Parameters of every notebook to run, by notebook: those of a named profile or a YAML file."""
+    if not (ROOT / "_toc.yml").is_file():
+        raise InputError("The notebooks are no part of the package: build in a clone of its book.")
     profiles = {path.stem: path for path in sorted((ROOT / "book" / "profiles").glob("*.yaml"))}
     file = name if isinstance(name, Path) else profiles.get(name)
     if file is None:
@@ -155,10 +157,10 @@ def find_file(text: str) -> str:
 
 
 def empty_source(output: Path) -> Path:
-    """The folder ``source`` of an output folder, with the pages alone; results are deleted."""
+    """The folder ``source`` of an output folder, with the pages alone; what was built goes."""
     output.mkdir(parents=True, exist_ok=True)
     mark = output / ".umlip-latents-book"
-    for folder in (output / "source", output / "results"):
+    for folder in (output / "source", output / "results", output / "html"):
         if folder.exists() and not mark.exists():
             raise InputError(f"{folder}: is not of a book, and is not deleted for one.")
         shutil.rmtree(folder, ignore_errors=True)
@@ -252,5 +254,4 @@ def build_html(source: Path, output: Path, *options: str) -> None:
     if log.returncode:
         print(*text.splitlines()[-30:], sep="\n", file=sys.stderr)
         raise InputError(f"{output / 'jupyter-book.log'}: says why the pages cannot be built.")
-    shutil.rmtree(output / "html", ignore_errors=True)
     (source / "_build" / "html").rename(output / "html")

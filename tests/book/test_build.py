@@ -75,6 +75,12 @@ def test_a_folder_that_is_no_books_is_not_emptied(tmp_path):
     assert (tmp_path / "results").is_dir()
 
 
+def test_the_package_alone_says_that_the_notebooks_are_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(book, "ROOT", tmp_path)
+    with pytest.raises(InputError, match=r"no part of the package: build in a clone"):
+        book.build(only="03")
+
+
 def test_pages_know_the_repository_where_the_build_does(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_REPOSITORY", "someone/a-book")
     toc = {"parts": [{"chapters": [{"file": "notebooks/gone"}]}]}

@@ -1,0 +1,31 @@
+from .analysis.place import Placement as Placement
+from .analysis.place import place as place
+from .features.cumulants import cumulant_features as cumulant_features
+from .features.extraction import extract_features as extract_features
+from .features.extraction import features_by_layer as features_by_layer
+from .features.load import FeatureBlocks as FeatureBlocks
+from .features.load import load_features as load_features
+from .features.table import Features as Features
+from .features.transformer import LatentFeatures as LatentFeatures
+from .measures.compare import FitOptions as FitOptions
+from .measures.compare import compare as compare
+from .measures.comparison import Comparison as Comparison
+from .measures.reconstruction import global_reconstruction_error as global_reconstruction_error
+from .measures.reconstruction import local_reconstruction_error as local_reconstruction_error
+from .measures.reconstruction import reconstruction_matrix as reconstruction_matrix
+from .measures.regression import CUTOFF as CUTOFF
+from .measures.regression import TIKHONOV as TIKHONOV
+from .measures.regression import Regularization as Regularization
+from .measures.splitting import Split as Split
+from .measures.streaming import streaming_gfre as streaming_gfre
+from .models.catalogue import list_models as list_models
+from .models.catalogue import load_model as load_model
+from .models.catalogue import published_models as published_models
+from .resources import InputError as InputError
+from .structures.read import list_datasets as list_datasets
+from .structures.read import load_structures as load_structures
+from .structures.splits import split_atoms as split_atoms
+from .structures.tables import atom_table as atom_table
+from .structures.tables import structure_table as structure_table
+
+__version__: str
