@@ -182,14 +182,15 @@ def test_pairs_that_involve_some_names_are_what_they_are_among_all(features, met
             n_splits=2,
             options=FitOptions(n_test_local=20, involving=names),
         )
-        for names in (None, ["noisy", "unknown"])
+        for names in (None, ["noisy", "unknown", ("wide", "narrow")])
     )
-    among = np.array([s == "noisy" or t == "noisy" for s in features for t in features])
+    asked = [("wide", "narrow")]
+    among = np.array([(s, t) in asked or "noisy" in (s, t) for s in features for t in features])
     for kind in (metric, "neighbours") if metric == "lfre" else (metric,):
         whole, part = (found.matrix(kind).to_numpy().ravel() for found in (all_pairs, some))
         assert part[among] == pytest.approx(whole[among], rel=1e-9)
         assert np.isnan(part[~among]).all()
-    assert len(some.table) == 6
+    assert len(some.table) == 7
     assert some.by_split["error"].notna().all()
 
 

@@ -36,8 +36,9 @@ class FitOptions:
     n_test_local
         Test atoms that the LFRE takes of each split; by default all.
     involving
-        Names: only the pairs that one of these is part of are worked out, all others stay NaN. The
-        measures on the test atoms alone know all pairs.
+        Names, or ordered pairs (source, target): only the pairs that a name of these is part of,
+        and these pairs, are worked out, all others stay NaN. The measures on the test atoms alone
+        know all pairs.
     device
         Where the linear algebra runs, as PyTorch names it; ``"auto"`` is a GPU if there is one.
     n_jobs
@@ -55,7 +56,7 @@ class FitOptions:
     regularization: Regularization | None = None
     n_local_points: int | None = None
     n_test_local: int | None = None
-    involving: Sequence[str] | None = None
+    involving: Sequence[str | tuple[str, str]] | None = None
     device: str = "auto"
     n_jobs: int | None = None
     progress: bool = False
@@ -66,10 +67,11 @@ class FitOptions:
 
     def arguments(self, names: Sequence[str], labels: np.ndarray) -> dict[str, Any]:
         """Those of `pointwise_errors` for features of these names, and labels of the atoms."""
-        among = {*names} & {*(self.involving or names)}
-        if not among:
-            raise InputError(f"involving {', '.join(self.involving)}: none of these is compared.")
-        pairs = [pair for pair in product(names, names) if {*pair} & among]
+        among = {*(self.involving or names)}
+        pairs = [pair for pair in product(names, names) if {*pair, pair} & among]
+        if not pairs:
+            words = ", ".join(map(str, self.involving))
+            raise InputError(f"involving {words}: none of these is compared.")
         same = ("regularization", "n_local_points", "device", "n_jobs", "progress")
         same = {name: getattr(self, name) for name in same}
         return {"pairs": pairs, "groups": labels if self.folds == "group" else None, **same}

@@ -68,14 +68,14 @@ def standardize(
     >>> standardize(np.array([[1.0], [3.0], [7.0]]), np.array([0, 1])).tolist()
     [[-1.0], [1.0], [5.0]]
     """
-    x = np.asarray(features, dtype=np.float64)
+    x = np.array(features, dtype=np.float64)  # a copy
     if x.ndim != 2 or not np.isfinite(x).all():
         raise InputError(f"{name}: features must be a table (n_atoms, width) of finite numbers.")
     ones = np.ones(len(x)) if weights is None else weights
     count, means = ones[train] @ ones[train], []
     for _ in range(2):  # rounding leaves something of a mean far above the spread
         means.append(ones[train] @ x[train] / count)
-        x = x - np.outer(ones, means[-1])
+        x -= means[-1] if weights is None else np.outer(ones, means[-1])
     scale = np.linalg.norm(x[train]) / count**0.5
     if is_constant(scale, np.abs(means[0]).max()):
         raise InputError(f"{name}: features do not vary over the training atoms.")
