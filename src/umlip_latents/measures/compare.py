@@ -106,7 +106,6 @@ def compare(
         folds=options.folds,
         within_element=within_element,
         baselines=tuple(name for name in tables[0] if name in baselines),
-        seeds=range(split.seed, split.seed + n_splits),
         structures=one.kept,
         left_out=left_out,
         warnings=warn_of_few(tables[0], one.structure),

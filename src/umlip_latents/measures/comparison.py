@@ -51,15 +51,13 @@ def resample_errors(
 
     The labels (n_test,) say what each atom is drawn with.
     """
-    group = np.unique(labels, return_inverse=True)[1]
-    sizes, n_kinds = np.bincount(group), len(next(iter(found.values())))
-    n = len(sizes)
-    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_resamples)])
+    members = np.unique(labels)[:, None] == labels
+    n, n_kinds = len(members), len(next(iter(found.values())))
+    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_resamples)]) @ members
     errors = np.full((len(weights), n_kinds, len(names), len(names)), np.nan)
-    for (source, target), kinds in found.items():
-        for i, norms in enumerate(kinds):
-            squares = weights @ np.bincount(group, norms**2) / (weights @ sizes)
-            errors[:, i, names.index(source), names.index(target)] = np.sqrt(squares)
+    for (source, target), norms in found.items():
+        squares = weights @ np.square(norms).T / weights.sum(axis=1, keepdims=True)
+        errors[:, :, names.index(source), names.index(target)] = np.sqrt(squares)
     return errors
 
 
@@ -103,8 +101,6 @@ class Comparison:
         Their names, a function's own for a measure of yours.
     folds, within_element, baselines
         See `compare`.
-    seeds
-        Of each split.
     structures
         (n_structures,) input indices of the structures that all models accept.
     left_out
@@ -124,7 +120,6 @@ class Comparison:
     folds: str
     within_element: bool
     baselines: tuple[str, ...]
-    seeds: Sequence[int]
     structures: np.ndarray
     left_out: dict[str, str]
     warnings: dict[str, str]
@@ -141,13 +136,11 @@ class Comparison:
     @cached_property
     def by_split(self) -> pd.DataFrame:
         """A row per metric, split and ordered pair: ``metric``, ``source``, ``target``, ``error``
-        (the value of another measure), ``split`` (its seed), and ``neighbours``, the error of the
+        (the value of another measure), ``split``, from 0 on, and ``neighbours``, the error of the
         mean of the LFRE's neighbours.
         """
-        splits = enumerate(self.seeds)
-        rows = [
-            self._rows(m, self.errors, i, split=n) for m, (i, n) in product(self.metrics, splits)
-        ]
+        splits = product(self.metrics, range(len(self.n_test)))
+        rows = [self._rows(metric, self.errors, i, split=i) for metric, i in splits]
         return pd.concat(rows, ignore_index=True)
 
     @cached_property
@@ -195,9 +188,8 @@ class Comparison:
         kind = "within-element " if self.within_element else ""
         titles = {metric: f"{kind}{metric.upper()}" for metric in self.metrics}
         matrices = {title: self.matrix(metric) for metric, title in titles.items()}
-        worse = {
-            titles[m]: self.matrix(m) >= self.matrix(NEIGHBOURS_MEAN) for m in titles if m == "lfre"
-        }
+        near = [titles[m] for m in titles if m == "lfre"]
+        worse = {title: matrices[title] >= self.matrix(NEIGHBOURS_MEAN) for title in near}
         alike = [titles[m] for m in titles if m in SIMILARITIES]
         marks = {"marked": worse, "alike": alike, "uneven": self.warnings}
         return error_heat_maps(matrices, n_models=len(self.models), **marks)
