@@ -1,4 +1,4 @@
-"""Properties of latent features: element share, invariance, retention."""
+"""Properties of latent features: element share, dimension, far atoms, invariance."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from ase import Atoms
 from ..features.extraction import extract_features
 from ..measures.preprocess import subtract_element_means, variance_shares
 from ..models.base import LatentModel
+from ..resources import InputError
 
 
 def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
@@ -73,6 +74,41 @@ def extreme_share(features: np.ndarray, share: float = 0.01) -> float:
     """
     shares = variance_shares(features, np.arange(len(features)))
     return float(shares[: max(1, round(share * len(shares)))].sum())
+
+
+def above_elements(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """What a value for each element, fitted by least squares, leaves of a quantity per atom.
+
+    Parameters
+    ----------
+    values
+        (n_structures,) of the quantity, such as the energy per atom.
+    shares
+        (n_structures, n_elements) share of each element: the mean of the bare element's features.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_structures,).
+
+    Raises
+    ------
+    InputError
+        The fit is not determined, so that it leaves nothing or says nothing of an element: no
+        more structures than elements, or elements that never come apart.
+
+    Examples
+    --------
+    >>> shares = np.array([[1, 0], [0, 1], [0.5, 0.5], [0.5, 0.5]])
+    >>> above_elements(np.array([1, 2, 1.5, 1.7]), shares).round(2).tolist()
+    [-0.05, -0.05, -0.05, 0.15]
+    """
+    present = shares[:, shares.any(axis=0)]
+    n, n_elements = present.shape
+    if n <= n_elements or np.linalg.matrix_rank(present) < n_elements:
+        words = f"{n} structures do not determine a value for each of {n_elements} elements"
+        raise InputError(f"{words}, so nothing can be measured above them.")
+    return values - present @ np.linalg.lstsq(present, values, rcond=None)[0]
 
 
 def invariance_deviations(model: LatentModel, structures: Sequence[Atoms]) -> dict[str, float]:
