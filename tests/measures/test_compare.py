@@ -223,7 +223,7 @@ def test_names_whose_variance_few_structures_carry_are_told_and_marked():
     assert words in found._repr_html_()
     few = compare({n: f.select([0, 1, 20]) for n, f in sets.items()})
     assert list(few.warnings) == ["structures"]
-    assert few.warnings["structures"].startswith("3 structures are few")
+    assert few.warnings["structures"].startswith("structures: only 3, so which")
 
 
 @pytest.mark.parametrize(

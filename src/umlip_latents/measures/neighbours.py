@@ -124,7 +124,7 @@ def group_codes(groups: np.ndarray) -> np.ndarray:
     """(n_atoms,) labels from 0."""
     labels, codes = np.unique(groups, return_inverse=True)
     if len(labels) < 2:
-        raise InputError("Neighbours are sought among other groups: two at least.")
+        raise InputError("Neighbours are sought among other groups (structures): two at least.")
     return codes
 
 

@@ -172,7 +172,7 @@ def warn_of_few(tables: Mapping[str, np.ndarray], structure: np.ndarray) -> dict
     """
     n = len(np.unique(structure))
     if n < MIN_CARRIERS:
-        return {"structures": f"{n} structures are few: which are held out decides the numbers."}
+        return {"structures": f"structures: only {n}, so which are held out decides the numbers."}
     found = {}
     for name, x in tables.items():
         shares = variance_shares(x, structure)
