@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from ast import literal_eval
 from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,15 @@ import papermill
 import yaml
 from joblib.externals.loky import ProcessPoolExecutor
 
-from .resources import REFERENCE, ROOT, InputError, check_at_least, unknown_name, write_file
+from .resources import (
+    REFERENCE,
+    ROOT,
+    InputError,
+    check_at_least,
+    registry,
+    unknown_name,
+    write_file,
+)
 
 MOST_AT_ONCE = 4  # notebooks, each of which takes a gigabyte or two
 
@@ -147,10 +157,18 @@ def conform(name: str, value: Any, default: Any) -> Any:
 
 
 def find_file(text: str) -> str:
-    """A file of this folder, or ``FILE.py:CLASS`` of one, as notebooks see it; any other text."""
-    file, colon, name = text.partition(":")
-    if Path(file).is_file():
-        return os.path.relpath(file, ROOT / "notebooks") + colon + name
+    """Files of this folder as notebooks see them, with the class or frames of them; other text.
+
+    Examples
+    --------
+    >>> find_file("README.md:Class"), find_file("*.md@:9"), find_file("embedded@:9")
+    ('../README.md:Class', '../*.md@:9', 'embedded@:9')
+    """
+    found = re.fullmatch(r"(.*?)(@[-:\d]+|:\w+)?", text, re.DOTALL)
+    file, rest = (text, "") if os.path.exists(text) else (found[1], found[2] or "")
+    known = registry("datasets") | registry("models")
+    if file not in known and (os.path.exists(file) or glob(file, recursive=True)):
+        return os.path.relpath(file, ROOT / "notebooks") + rest
     if Path(file).suffix[1:2].isalpha() and not (ROOT / "notebooks" / file).is_file():
         raise InputError(f"{file}: no such file.")
     return text

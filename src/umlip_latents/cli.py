@@ -14,14 +14,16 @@ from tabulate import tabulate
 
 import umlip_latents as latents  # imports what a command asks for, and the libraries behind it
 
+from .measures import METRICS, SIMILARITIES
 from .resources import InputError, check_writable, provenance, registry
 
 Answer = tuple[Any, ...]  # for programs, for people, and the exit status if there can be another
 FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
-METRIC = "gfre, lfre, cka ..., or a function, FILE.py:function, whose code runs; repeatable."
+METRIC = click.Choice((*METRICS, *SIMILARITIES))
 COUNT = click.IntRange(0, 10_000)  # splits and resamples are held in memory
 MODEL = "A name, a checkpoint, or a class of yours, FILE.py:CLASS, whose code runs; repeatable."
+TRUST = click.option("--trust", is_flag=True, help="Load what is pickled or has no known SHA-256.")
 DEVICE = click.option("--device", default="auto", help="PyTorch's: auto, cpu, cuda, cuda:1 ...")
 
 
@@ -55,8 +57,7 @@ class Command(click.Command):
         with contextlib.redirect_stdout(sys.stderr):
             data, text, *status = super().invoke(context)
         if as_json:  # which has no word for what is not a number
-            data = json.loads(json.dumps(data), parse_constant=lambda _: None)
-            text = json.dumps(data, indent=1)
+            text = json.dumps(json.loads(json.dumps(data), parse_constant=lambda _: None), indent=1)
         click.echo(text)
         return sum(status)
 
@@ -107,28 +108,30 @@ def datasets() -> Answer:
 
 @cli.command()
 @click.option("--model", "models", multiple=True, required=True, help=MODEL)
-@click.option("--structures", required=True, help="A data set's name, or a file.")
+@click.option("--structures", multiple=True, required=True, help="Data set, file, folder or glob.")
+@click.option("--format", help="ASE's name of their format, such as lammps-data.")
+@click.option("--types", help="Elements of types or labels, as in Na,Cl or OW=O,HW=H.")
+@click.option("--energy-key", help="Their name of the energy, such as REF_energy.")
+@click.option("--skip-bad", is_flag=True, help="Leave out and name what cannot be used.")
 @click.option("--layer", default="backbone", help="backbone, last, interaction-1 ...")
 @click.option("--output", type=Output(".npz"), help="NPZ file to write.")
 @click.option("--store", type=FOLDER, help="Folder to keep features in and resume from.")
-@click.option("--trust", is_flag=True, help="Load what is pickled or has no known SHA-256.")
+@TRUST
 @click.option("--workers", type=click.IntRange(1), help="Parallel processes; by default all cores.")
 @DEVICE
-def extract(
-    models: Sequence[str], structures: str, output: Path | None, trust: bool, **options: Any
-) -> Answer:
+def extract(models: Sequence[str], output: Path | None, trust: bool, **options: Any) -> Answer:
     """Per-atom features of structures, as a file, in a store or both."""
     if not (output or options["store"]) or (output and len(models) > 1):
         raise click.UsageError("Give --output, --store, or both, and one --model with --output.")
-    read, data, sizes = latents.load_structures(structures), {}, []
+    reading = {key: options.pop(key) for key in ("format", "types", "energy_key", "skip_bad")}
+    read, data, sizes = latents.load_structures(options.pop("structures"), **reading), {}, []
     for name in models:
         model = latents.load_model(name, trust=trust, device=options["device"])
         found = latents.extract_features(read, model, **options)
         if output:
             found.save(output)
         for index, why in found.dropped.items():
-            formula = read[index].get_chemical_formula()
-            click.echo(f"left out structure {index} ({formula}): {why}", err=True)
+            print(f"left out structure {index} ({read[index].get_chemical_formula()}): {why}")
         rows, columns = shape = found.features.shape
         data[found.model] = {"layer": found.layer, "shape": shape, "dropped": found.dropped}
         sizes.append(f"{found.model} {found.layer}: {rows} atoms x {columns} features")
@@ -151,7 +154,7 @@ def compress(features: Path, order: int, output: Path) -> Answer:
 
 @cli.command()
 @click.argument("files", nargs=-1, type=FILE)
-@click.option("--metric", "metrics", multiple=True, default=["gfre"], help=METRIC)
+@click.option("--metric", "metrics", multiple=True, default=["gfre"], type=METRIC)
 @click.option("--split", default="structure", type=click.Choice(("atom", "structure", "system")))
 @click.option("--splits", "n_splits", default=1, type=COUNT, help="How many.")
 @click.option("--n-test", type=click.IntRange(1), help="Test atoms; by default at most 1000.")
@@ -174,7 +177,6 @@ def compare(
     drawn = latents.Split(split, n_test=n_test, seed=seed)
     fit = latents.FitOptions(folds=folds, device=device, progress=True)
     found = latents.compare(features, split=drawn, options=fit, **options)
-    click.echo("".join(f"warning: {why}\n" for why in found.warnings.values()), err=True, nl=False)
     if figure:
         from .plots.style import save_figure
 
@@ -185,7 +187,7 @@ def compare(
         "table": found.table.to_dict("records"),
         **{"split": split, "seed": seed, "folds": found.folds, "left_out": found.left_out},
         **{"n_train": min(found.n_train), "n_test": min(found.n_test), **options},
-        **{"n_structures": len(found.structures), "warnings": found.warnings},
+        "n_structures": len(found.structures),
         "fingerprints": {name: f.fingerprint for name, f in features.items()},
         "provenance": provenance(files),
     }
@@ -200,15 +202,13 @@ def compare(
 @click.option("--layer", default="backbone", type=click.Choice(("backbone", "last")))
 @click.option("--splits", "n_splits", default=5, type=click.IntRange(1), help="How many.")
 @click.option("--report", type=Output(".html"), help="Page to write, which needs no network.")
-@click.option("--trust", is_flag=True, help="Load what is pickled or has no known SHA-256.")
+@TRUST
 @DEVICE
-def place(
-    model: str, structures: str, report: Path | None, trust: bool, device: str, **options: Any
-) -> Answer:
+def place(model: str, structures: str, report: Path | None, trust: bool, **options: Any) -> Answer:
     """Where a MODEL stands among the published ones."""
     from .analysis.report import format_text, write_report
 
-    loaded = latents.load_model(model, trust=trust, device=device)
+    loaded = latents.load_model(model, trust=trust, device=options.pop("device"))
     found = latents.place(loaded, structures, **options)
     if report:
         write_report(found, report)

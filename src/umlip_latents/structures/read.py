@@ -1,13 +1,24 @@
-"""Structures: named data sets or any file that ASE reads, as plain lists of `ase.Atoms`."""
+"""Structures: named data sets or any files that ASE reads, as plain lists of `ase.Atoms`."""
 
 import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
-from ase.io import read
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.formats import string2index
 
-from ..resources import DATA, InputError, check_sha256, fetch, registry, unknown_name, wrap_os_error
+from ..resources import DATA, InputError, check_sha256, fetch, registry, unknown_name
 from .checks import check_structure
+from .formats import ORDERED, find_format, list_frames, read_types
+
+# what the models take for granted
+NEUTRAL = {"charge": ("0", "0.0"), "total_charge": ("0", "0.0"), "spin": ("0", "1")}
 
 
 def list_datasets() -> dict[str, dict]:
@@ -21,78 +32,164 @@ def list_datasets() -> dict[str, dict]:
     return registry("datasets")
 
 
-def load_structures(source: str | Path) -> list[Atoms]:
-    """Load a registered data set by name, or any structure file that ASE reads.
+def load_structures(
+    source: str | Path | Sequence[str | Path],
+    *,
+    format: str | None = None,
+    types: str | Sequence[str] | Mapping[str, str] | None = None,
+    energy_key: str | None = None,
+    skip_bad: bool = False,
+) -> list[Atoms]:
+    """Load a registered data set by name, or any structure files that ASE or pymatgen read.
+
+    Nothing uncertain is guessed: a file that does not tell its elements, or a site that is
+    occupied in part, is refused. Frames without atoms are left out. A line on stderr says so, and
+    names labels that are called otherwise, and charges and spins, which no model here takes.
 
     Parameters
     ----------
     source
-        A name of `list_datasets`, or the path of an extended XYZ, CIF, POSCAR, ASE database,
-        trajectory or other file known to ASE.
+        A name of `list_datasets`; a file known to ASE, such as extended XYZ, CIF, POSCAR, a
+        trajectory or a LAMMPS dump; JSON of pymatgen or OPTIMADE; a folder of such files; a
+        pattern such as ``"cifs/*.cif"``; or several of these. Behind ``@`` may stand the frames
+        that are taken of each file, as in ``"run.traj@:100"`` or ``"run.traj@0"``.
+    format
+        ASE's name of the format, where the name and content of a file do not tell it.
+    types
+        Elements that a file does not tell: of LAMMPS's types 1, 2 and so on, or in the order of a
+        POSCAR without symbols, ``["Na", "Cl"]`` or ``"Na,Cl"``; of labels, ``{"OW": "O"}`` or
+        ``"OW=O"``.
+    energy_key
+        What the file calls the energy (eV), such as ``"REF_energy"``. Its forces (eV/Å) and stress
+        (eV/Å³) are called the same with ``forces`` or ``stress`` in place of ``energy``.
+    skip_bad
+        Leave out frames and files that cannot be used, and name them on stderr.
 
     Returns
     -------
     list of ase.Atoms
-        In the order of the file. ``info["subset"]`` names the kind of structure where known.
+        In the order of the files. ``info["subset"]`` names the kind of structure where known;
+        energy, forces and stress are results of ``calc`` where known.
 
     Raises
     ------
     InputError
-        The name is unknown, the file missing, empty, unreadable, or a structure in it unusable.
+        The name is unknown, a file missing, empty or unreadable, or a structure in it unusable:
+        the file, the structure, counted from 0, and the cause are named.
 
     Examples
     --------
-    >>> structures = load_structures("embedded")
+    >>> structures = load_structures("embedded@:100")
     >>> len(structures), structures[0].info["subset"]
-    (948, 'bulk')
+    (100, 'bulk')
     """
-    known, path = list_datasets(), Path(source)
-    entry = known.get(str(source))
-    if entry is None:
-        if not os.path.isfile(path):
-            raise unknown_name(str(source), "file or data set", known)
-    elif "path" in entry:
-        path = check_sha256(DATA / entry["path"], entry["sha256"])
-    else:
-        if not entry.get("sha256"):
-            words = f"download it from {entry['landing_page']} and pass the file's path"
-            raise InputError(f"{source}: no verified SHA-256 is registered; {words}.")
-        path = fetch(entry["file"], entry["url"], entry["sha256"])
-    if path.suffix.endswith("xyz"):
-        check_atom_counts(path)
-    try:
-        structures = read(path, index=":")
-    except Exception as error:  # ASE raises whatever its many parsers raise
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise InputError(f"{path}: ASE cannot read it ({why}).") from None
+    sources = [source] if isinstance(source, str | Path) else source
+    files = [file for text in sources for file in find_files(str(text), format)]
+    structures, known = [], read_types(types or ())
+    for path, every, wanted in files:
+        frames = []
+        with guard(path, skip_bad):
+            frames = [*enumerate(list_frames(path, format, known))][::every][wanted]
+        for number, (line, parse) in frames:
+            where = f"{path}{line}, structure {number}"
+            with guard(where, skip_bad):
+                atoms = parse()
+                if not len(atoms):
+                    print(f"{where}: has no atoms and is left out.", file=sys.stderr)
+                    continue
+                check_structure(atoms, where)
+                check_occupancy(atoms)
+                if energy_key:
+                    set_labels(atoms, energy_key)
+                structures.append(atoms)
+    names = ", ".join(map(str, sources))
     if not structures:
-        raise InputError(f"{path}: holds no structure.")
-    for index, atoms in enumerate(structures):
-        check_structure(atoms, f"{path}, structure {index}")
-    return structures[:: entry.get("every", 1)] if entry else structures
+        raise InputError(f"{names}: holds no structure.")
+    report_unused(structures, names)
+    return structures
 
 
-def check_atom_counts(path: Path) -> None:
-    """Refuse an XYZ file that announces more atoms than it holds: ASE would read on for hours.
+@contextmanager
+def guard(where: str | Path, skip_bad: bool) -> Iterator[None]:
+    """Turn whatever the many parsers of ASE raise into a sentence that names the place."""
+    try:
+        yield
+    except Exception as error:
+        why = " ".join(str(error).split()).removeprefix(f"{where}: ")
+        if not isinstance(error, InputError):
+            why = f"ASE cannot read it ({type(error).__name__}: {why})."
+        if not skip_bad:
+            raise InputError(f"{where}: {why}") from None
+        print(f"left out: {where}: {why}", file=sys.stderr)
 
-    Raises
-    ------
-    InputError
-        Names the file, the frame and both numbers.
-    """
-    frame = 0
-    with wrap_os_error(path, "cannot be read"), path.open(encoding="latin-1") as lines:
-        for line in lines:
-            if line.lstrip().startswith("VEC"):  # cell vectors may follow the atoms
-                continue
-            try:
-                n_atoms = int(line)
-            except ValueError:  # the end, or no XYZ at all: ASE will tell
-                return
-            n_lines = -1  # the first one is a comment
-            while n_lines < n_atoms and next(lines, None) is not None:
-                n_lines += 1
-            if n_lines < n_atoms:
-                rest = f"announces {n_atoms} atoms, but {max(n_lines, 0)} lines follow"
-                raise InputError(f"{path}, structure {frame}: {rest}.")
-            frame += 1
+
+def find_files(source: str, format: str | None) -> list[tuple[Path, int, slice]]:
+    """The files of a source, and of each the step and the slice of the frames to take."""
+    text, every, wanted, known = source, 1, slice(None), list_datasets()
+    if "@" in source and not os.path.exists(source):
+        text, _, frames = source.rpartition("@")
+        index = string2index(frames)
+        if isinstance(index, str):
+            raise InputError(f"{source}: {index} is no slice of frames.")
+        wanted = index if isinstance(index, slice) else slice(index, index + 1 or None)
+    if text in known:
+        files, every = [dataset_file(text)], known[text].get("every", 1)
+    elif os.path.isdir(text):
+        files = [path for path in sorted(Path(text).glob("[!.]*")) if path.is_file()]
+        if others := [path for path in files if not (format or find_format(path))]:
+            names = ", ".join(path.name for path in others)
+            print(f"{text}: left out as no structure files: {names}.", file=sys.stderr)
+        files = [path for path in files if path not in others]
+    else:
+        names = [text] if os.path.isfile(text) else sorted(glob(text, recursive=True))
+        if not (files := [Path(name) for name in names if os.path.isfile(name)]):
+            raise unknown_name(text, "file or data set", known)
+    return [(file, every, wanted) for file in files]
+
+
+def dataset_file(name: str) -> Path:
+    """The verified file of a registered data set."""
+    entry = list_datasets()[name]
+    if "path" in entry:
+        return check_sha256(DATA / entry["path"], entry["sha256"])
+    if not entry.get("sha256"):
+        words = f"download it from {entry['landing_page']} and pass the file's path"
+        raise InputError(f"{name}: no verified SHA-256 is registered; {words}.")
+    return fetch(entry["file"], entry["url"], entry["sha256"])
+
+
+def check_occupancy(atoms: Atoms) -> None:
+    """Refuse sites that are occupied in part, of which ASE makes atoms of one element."""
+    sites = atoms.info.pop("occupancy", None)
+    shares = [*map(dict.values, sites.values())] if isinstance(sites, dict) else []
+    shares += [share[share != 0] for name, share in atoms.arrays.items() if "occupanc" in name]
+    if odd := {share for part in shares for share in part} - {1, "."}:  # a dot is 1
+        raise InputError(f"it has a site occupied by {min(map(str, odd))}; {ORDERED}.")
+
+
+def set_labels(atoms: Atoms, energy_key: str) -> None:
+    """Make energy, forces and stress of other names results of the calculator."""
+    known = {str(key).lower(): value for key, value in {**atoms.info, **atoms.arrays}.items()}
+    if (key := energy_key.lower()) not in known:
+        raise InputError(f"has no {energy_key} ({', '.join(known)}).")
+    old = atoms.calc.results if atoms.calc else {}
+    results = {} if "energy" in old else {**old}  # what belongs to another energy is left
+    results["energy"] = float(known.pop(key))
+    if (forces := key.replace("energy", "forces")) in known:
+        results["forces"] = np.reshape(known[forces], (len(atoms), 3)).astype(float)
+    if (stress := key.replace("energy", "stress")) in known:
+        full = np.reshape(known[stress], -1).astype(float)
+        results["stress"] = full[[0, 4, 8, 5, 2, 1]] if full.size == 9 else full
+    atoms.calc = SinglePointCalculator(atoms, **results)
+
+
+def report_unused(structures: Sequence[Atoms], source: str) -> None:
+    """Say which labels and charges of the files are not used."""
+    names = {str(name) for atoms in structures for name in [*atoms.info, *atoms.arrays]}
+    labels = sorted(name for name in names if re.search("energy|force|stress", name, re.I))
+    if labels and not any(a.calc and "energy" in a.calc.results for a in structures):
+        words = f"no energy, but {', '.join(labels)}; energy_key= (--energy-key) tells its name"
+        print(f"{source}: has {words}.", file=sys.stderr)
+    for name, usual in NEUTRAL.items():
+        if any(str(atoms.info.get(name, 0)) not in usual for atoms in structures):
+            print(f"{source}: {name} is ignored; the models know none.", file=sys.stderr)

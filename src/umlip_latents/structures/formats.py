@@ -1,0 +1,245 @@
+"""The frames of a file by its format. Elements are read, never guessed."""
+
+import io
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_masses, atomic_numbers
+from ase.io import read
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats, open_with_compression
+
+from ..resources import InputError, unknown_name
+
+Types = Mapping[str, str]  # from a type or label of a file to its element
+Frames = Iterable[tuple[str, Callable[[], Atoms]]]  # the line of each if known, and what parses it
+
+HYDROGENS = {"D": 1, "T": 1}  # which no model tells apart, and ASE does not know
+ELEMENTS = {symbol: z for symbol, z in atomic_numbers.items() if z > 0} | HYDROGENS
+TELL = "tell which, as types=['Na', 'Cl'] or {'OW': 'O'} (--types Na,Cl or --types OW=O)"
+# formats whose readers take elements from names or masses, or take hydrogen
+GUESSED = ("dlp4", "dlp-history", "gpumd", "gromacs", "gromos", "netcdftrajectory")
+FORTRAN = re.compile(r"(?<![\w.])([-+]?(?:\d+\.\d*|\.\d+))[dD]([-+]?\d+)(?!\w)")  # such as 1.0D0
+ORDERED = "give an ordered cell"
+
+
+def read_types(types: str | Sequence[str] | Types) -> dict[str, str]:
+    """Types or labels to elements; those without a label are of the types 1, 2 and so on.
+
+    Examples
+    --------
+    >>> read_types("Na,Cl")
+    {'1': 'Na', '2': 'Cl'}
+    >>> read_types(["OW=O", "HW=H"])
+    {'OW': 'O', 'HW': 'H'}
+    """
+    types = types.split(",") if isinstance(types, str) else types
+    if not isinstance(types, Mapping):
+        pairs = [text.strip().rpartition("=") for text in types]
+        types = {label or str(i): element for i, (label, _, element) in enumerate(pairs, 1)}
+    if odd := [element for element in types.values() if element not in ELEMENTS]:
+        raise InputError(f"types: {odd[0]!r} is no element.")
+    return dict(types)
+
+
+def find_format(path: Path) -> str | None:
+    """ASE's name of the format of a file, None if it is none of structures."""
+    with open_with_compression(str(path), "rb") as file:
+        lammps = re.search(rb"^\s*\d+\s+atom types\s", file.read(10_000), re.MULTILINE)
+    with suppress(UnknownFileTypeError):
+        name = "lammps-data" if lammps else filetype(str(path))
+        return name if name in ioformats and ioformats[name].can_read else None
+
+
+def list_frames(path: Path, name: str | None, types: Types) -> Frames:
+    """Each frame of a file, to be parsed."""
+    if name and name not in ioformats:
+        raise unknown_name(name, "format", ioformats)
+    if not (name := name or find_format(path)):
+        raise InputError(
+            "holds no structure in a format that is known; format (--format) tells it."
+        )
+    if name in GUESSED:
+        raise InputError(f"ASE guesses the elements of {name} files; convert it to extended XYZ.")
+    if name not in READERS:
+        return as_frames(read_with_ase(path, name))
+    with open_with_compression(str(path), "rb") as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace").read()
+    return READERS[name](FORTRAN.sub(r"\1E\2", text), name, types)
+
+
+def read_with_ase(source: Path | io.StringIO, name: str, **options: Any) -> list[Atoms]:
+    """All frames, D and T among the elements, or an error where a line would be lost."""
+    with mock.patch.dict(atomic_numbers, HYDROGENS), warnings.catch_warnings():
+        warnings.filterwarnings("error", "Wrong number .* of tokens")
+        return read(source, ":", format=name, do_not_split_by_at_sign=True, **options)
+
+
+def as_frames(structures: Iterable[Atoms]) -> Frames:
+    """Structures that are parsed already."""
+    return [("", lambda atoms=atoms: atoms) for atoms in structures]
+
+
+def set_elements(atoms: Atoms, labels: Sequence, types: Types, known: Mapping[str, int]) -> Atoms:
+    """Give each atom the element that `types`, or else `known`, has for its label."""
+    known, labels = {**known, **{k: ELEMENTS[v] for k, v in types.items()}}, [*map(str, labels)]
+    numbers = [known.get(label, known.get(label.capitalize(), 0)) for label in labels]
+    if 0 in numbers:
+        index = numbers.index(0)
+        raise InputError(f"atom {index} is {labels[index]!r}, of no certain element; {TELL}.")
+    atoms.numbers = numbers
+    return atoms
+
+
+def read_xyz(text: str, name: str, types: Types) -> Frames:
+    """Frames of a plain or extended XYZ file; blank lines may stand between them."""
+    lines, start = text.removesuffix("\n").split("\n"), 0
+    while start < len(lines):
+        count, end = lines[start].strip(), start + 1
+        if count:
+            end = start + 2 + int(count) if re.fullmatch(r"\d{1,18}", count) else len(lines)
+            while end < len(lines) and lines[end].lstrip().startswith("VEC"):  # of the cell
+                end += 1
+            yield f", line {start + 1}", partial(parse_xyz, lines[start:end], types)
+        start = end
+
+
+def parse_xyz(lines: list[str], types: Types) -> Atoms:
+    """One frame. Its species are labels, as some write LAMMPS types there and some numbers."""
+    count, comment, rows = lines[0].strip(), "".join(lines[1:2]), lines[2:]
+    if not count.isdecimal():
+        raise InputError(f"ASE cannot read it ({count[:40]!r} is no number of atoms).")
+    if len(rows) < int(count):
+        raise InputError(f"announces {count} atoms, but {len(rows)} lines follow.")
+    if len(rows) == int(count):  # else vectors of the cell follow, and the comment has no keys
+        if "Properties=" not in comment:
+            comment = f"Properties=species:S:1:pos:R:3 {comment}"
+        comment = re.sub(r"\b(species|symbols):S:1\b", "label:S:1", comment)
+    (atoms,) = read_with_ase(io.StringIO("\n".join([count, comment, *rows])), "extxyz")
+    labels = atoms.arrays.pop("label", atoms.arrays.get("element", atoms.arrays.get("type")))
+    if labels is None or atoms.numbers.any():
+        return atoms
+    numbers = {int(label) for label in labels if str(label).isdecimal()}
+    if "Timestep" in comment or numbers == {*range(1, len(numbers) + 1)}:  # types, it seems
+        numbers = set()
+    return set_elements(atoms, labels, types, ELEMENTS | {str(z): z for z in numbers})
+
+
+def read_cif(text: str, name: str, types: Types) -> Frames:
+    """The blocks that have sites, each of which one element occupies."""
+    for atoms in read_with_ase(io.StringIO(text), name, store_tags=True):
+        tags = {key: atoms.info.pop(key) for key in [*atoms.info] if key.startswith("_")}
+        labels = tags.get("_atom_site_type_symbol", tags.get("_atom_site_label"))
+        yield "", partial(check_cif, atoms, labels)
+
+
+def check_cif(atoms: Atoms, labels: Sequence[str]) -> Atoms:
+    """Refuse capital letters, of which ASE takes the first, and sites that ASE has merged."""
+    for label in labels:
+        if re.match("[A-Z]{2}", label) and (long := label[:2].capitalize()) in ELEMENTS:
+            raise InputError(f"its site {label} is of {long} or {label[0]}; write which.")
+    kinds = atoms.arrays.get("spacegroup_kinds", range(len(labels)))
+    if len({*kinds}) < len(labels):
+        raise InputError(f"two of its sites are one; {ORDERED}.")
+    return atoms
+
+
+def read_json(text: str, name: str, types: Types) -> Frames:
+    """Structures of pymatgen or OPTIMADE, wherever they stand, or those of ASE."""
+    nodes, found = [json.loads(text)], []
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict) and ("sites" in node or "cartesian_site_positions" in node):
+            found.append(("", partial(parse_json, node)))
+        elif isinstance(node, dict | list):
+            nodes += [*(node.values() if isinstance(node, dict) else node)][::-1]
+    return found or as_frames(read_with_ase(io.StringIO(text), name))
+
+
+def parse_json(node: dict) -> Atoms:
+    """A Structure or Molecule of pymatgen, or an OPTIMADE entry."""
+    from pymatgen.core import Lattice, Molecule, Structure  # slow to import
+
+    if "sites" in node:
+        found = (Structure if "lattice" in node else Molecule).from_dict(node)
+    else:  # pymatgen's adapter takes no account of the shares
+        shares = {}
+        for kind in node["species"]:
+            pairs = zip(kind["chemical_symbols"], kind["concentration"], strict=True)
+            shares[kind["name"]] = {symbol: c for symbol, c in pairs if symbol != "vacancy"}
+        species = [shares[label] for label in node["species_at_sites"]]
+        lattice = Lattice(node["lattice_vectors"], pbc=[bool(d) for d in node["dimension_types"]])
+        positions = node["cartesian_site_positions"]
+        found = Structure(lattice, species, positions, coords_are_cartesian=True)
+    if not found.is_ordered:
+        raise InputError(f"its sites are occupied in part; {ORDERED}.")
+    with mock.patch.dict(atomic_numbers, HYDROGENS):
+        return found.to_ase_atoms(msonable=False)
+
+
+def read_pdb(text: str, name: str, types: Types) -> Frames:
+    """The models. What stands above the first, such as its cell, holds for all."""
+    rows = re.findall(r"^(?:ATOM|HETATM).*", text, re.MULTILINE)
+    if not all(row[76:78].strip().capitalize() in ELEMENTS for row in rows):
+        raise InputError("an atom has a name, but no element in columns 77 and 78; write it there.")
+    structures = read_with_ase(io.StringIO(text), name)
+    for atoms in structures:
+        if not atoms.pbc.any():
+            atoms.cell, atoms.pbc = structures[0].cell, structures[0].pbc
+    return as_frames(structures)
+
+
+def read_poscar(text: str, name: str, types: Types) -> Frames:
+    """A POSCAR; VASP 4 leaves out the line of elements."""
+    lines = text.split("\n")
+    if re.match(r"\s*\d", "".join(lines[5:6])):
+        if not types:
+            raise InputError(f"has no line of elements; {TELL}.")
+        lines.insert(5, " ".join(types.values()))
+    return as_frames(read_with_ase(io.StringIO("\n".join(lines)), name))
+
+
+def read_dump(text: str, name: str, types: Types) -> Frames:
+    """Frames of a LAMMPS dump, with C for every type if nobody told LAMMPS the elements."""
+    told = re.search("^ITEM: ATOMS .*element", text, re.MULTILINE) and not types
+    for atoms in read_with_ase(io.StringIO(text), name):
+        atoms.calc = None  # its units are not known, and ASE makes up an energy
+        labels = atoms.arrays.get("type", [])
+        if told and ({*atoms.symbols} != {"C"} or len({*labels}) < 2):
+            yield "", atoms.copy
+        else:
+            yield "", partial(set_elements, atoms, labels, types, {})
+
+
+def read_lammps_data(text: str, name: str, types: Types) -> Frames:
+    """Atoms in the order of their ids; `types`, labels or masses tell the elements."""
+    if not types and "Atom Type Labels" in text:
+        types = dict(re.findall(r"^\s*(\d+)\s+([A-Z][a-z]?)\s*$", text, re.MULTILINE))
+    numbers = {int(number): ELEMENTS.get(element, 0) for number, element in types.items()}
+    options = {"Z_of_type": numbers or None, "sort_by_id": False}
+    (atoms,) = read_with_ase(io.StringIO(text), name, **options)
+    masses = atoms.arrays.get("masses", np.zeros(len(atoms)))
+    apart = abs(atomic_masses[atoms.numbers] - masses)
+    near = numbers or (apart < np.maximum(0.004, 0.001 * masses)).all()
+    if not (near and atoms.numbers.all()):
+        raise InputError(f"has a type of no certain element; {TELL}.")
+    return as_frames([atoms[atoms.arrays["id"].argsort()]])
+
+
+READERS = {
+    "cif": read_cif,
+    "extxyz": read_xyz,
+    "json": read_json,
+    "lammps-data": read_lammps_data,
+    "lammps-dump-text": read_dump,
+    "proteindatabank": read_pdb,
+    "vasp": read_poscar,
+}
