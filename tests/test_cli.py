@@ -122,8 +122,11 @@ def test_compare_gives_the_numbers_of_scikit_matter_and_of_the_python_call(files
 def test_compare_draws_the_heat_map_of_files_of_one_name(files, run, tmp_path):
     paths = [files / f"{MODELS[0]}.npz", tmp_path / f"{MODELS[0]}.npz"]
     paths[1].write_bytes((files / f"{MODELS[1]}.npz").read_bytes())
-    shown = run("compare", *paths, "--n-test", 40, "--figure", tmp_path / "heat.svg")
+    (tmp_path / "own.py").write_text("import math\ndef wide(x, y): return math.sqrt(x.shape[1])\n")
+    own = ["--metric", tmp_path / "own.py:wide", "--metric", "cka"]
+    shown = run("compare", *paths, *own, "--n-test", 40, "--figure", tmp_path / "heat.svg")
     assert shown["names"] == [*map(str, paths)]
+    assert shown["wide"] == [[8, 8], [80**0.5] * 2]
     assert "<svg" in (tmp_path / "heat.svg").read_text()
 
 

@@ -7,9 +7,9 @@ from .features.load import FeatureBlocks as FeatureBlocks
 from .features.load import load_features as load_features
 from .features.table import Features as Features
 from .features.transformer import LatentFeatures as LatentFeatures
-from .measures.compare import FitOptions as FitOptions
 from .measures.compare import compare as compare
 from .measures.comparison import Comparison as Comparison
+from .measures.reconstruction import FitOptions as FitOptions
 from .measures.reconstruction import global_reconstruction_error as global_reconstruction_error
 from .measures.reconstruction import local_reconstruction_error as local_reconstruction_error
 from .measures.reconstruction import reconstruction_matrix as reconstruction_matrix

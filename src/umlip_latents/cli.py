@@ -14,13 +14,12 @@ from tabulate import tabulate
 
 import umlip_latents as latents  # imports what a command asks for, and the libraries behind it
 
-from .measures import METRICS, SIMILARITIES
 from .resources import InputError, check_writable, provenance, registry
 
 Answer = tuple[Any, ...]  # for programs, for people, and the exit status if there can be another
 FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
-METRIC = click.Choice((*METRICS, *SIMILARITIES))
+METRIC = "gfre, lfre, cka ..., or a function, FILE.py:function, whose code runs; repeatable."
 COUNT = click.IntRange(0, 10_000)  # splits and resamples are held in memory
 MODEL = "A name, a checkpoint, or a class of yours, FILE.py:CLASS, whose code runs; repeatable."
 TRUST = click.option("--trust", is_flag=True, help="Load what is pickled or has no known SHA-256.")
@@ -154,7 +153,7 @@ def compress(features: Path, order: int, output: Path) -> Answer:
 
 @cli.command()
 @click.argument("files", nargs=-1, type=FILE)
-@click.option("--metric", "metrics", multiple=True, default=["gfre"], type=METRIC)
+@click.option("--metric", "metrics", multiple=True, default=["gfre"], help=METRIC)
 @click.option("--split", default="structure", type=click.Choice(("atom", "structure", "system")))
 @click.option("--splits", "n_splits", default=1, type=COUNT, help="How many.")
 @click.option("--n-test", type=click.IntRange(1), help="Test atoms; by default at most 1000.")
@@ -177,6 +176,7 @@ def compare(
     drawn = latents.Split(split, n_test=n_test, seed=seed)
     fit = latents.FitOptions(folds=folds, device=device, progress=True)
     found = latents.compare(features, split=drawn, options=fit, **options)
+    click.echo("".join(f"warning: {why}\n" for why in found.warnings.values()), err=True, nl=False)
     if figure:
         from .plots.style import save_figure
 
@@ -187,7 +187,7 @@ def compare(
         "table": found.table.to_dict("records"),
         **{"split": split, "seed": seed, "folds": found.folds, "left_out": found.left_out},
         **{"n_train": min(found.n_train), "n_test": min(found.n_test), **options},
-        "n_structures": len(found.structures),
+        **{"n_structures": len(found.structures), "warnings": found.warnings},
         "fingerprints": {name: f.fingerprint for name, f in features.items()},
         "provenance": provenance(files),
     }

@@ -204,13 +204,37 @@ def test_a_share_of_the_training_is_tested_on_the_same_atoms(features):
     assert quarter.matrix().loc["noisy", "wide"] > whole.matrix().loc["noisy", "wide"]
 
 
+def of_carriers(n: int, size: float = 1e3) -> np.ndarray:
+    """One column for 60 structures of 4 atoms, n of which lie so many times as far out."""
+    return np.tile([-1.0, 1.0], 120)[:, None] * np.where(np.arange(240) < 4 * n, size, 1)[:, None]
+
+
+def test_names_whose_variance_few_structures_carry_are_told_and_marked():
+    n_atoms, numbers = np.full(60, 4), np.full(240, 14)
+    tables = {"four": of_carriers(4, 10), "eleven": of_carriers(11), "twelve": of_carriers(12)}
+    sets = {n: Features(x, n_atoms, numbers, np.arange(60)) for n, x in tables.items()}
+    found = compare(sets, n_bootstrap=0)
+    # four carry 400 of 456, as do five all but one of the rest; twelve is where it is enough
+    words = "0.88 of its variance lies in 5 of 60 structures, errors onto it tell of little else."
+    assert list(found.warnings) == ["four", "eleven"]
+    assert found.warnings["four"] == f"four: {words}"
+    labels = [label.get_text() for label in found.heat_map().axes[0].get_yticklabels()]
+    assert labels == ["four †", "eleven †", "twelve"]
+    assert words in found._repr_html_()
+    few = compare({n: f.select([0, 1, 20]) for n, f in sets.items()})
+    assert list(few.warnings) == ["structures"]
+    assert few.warnings["structures"].startswith("structures: only 3, so which")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda: {"split": Split(train_share=0)}, "train_share 0"),
         (lambda: {"split": "element"}, "split by element"),
         (lambda: {"options": FitOptions(folds="random")}, "folds by random"),
-        (lambda: {"options": FitOptions(device="abacus")}, "device abacus"),
+        (lambda: {"options": FitOptions(device="abacus")}, "device abacus: PyTorch has no such"),
+        (lambda: {"options": FitOptions(n_test_local=0)}, "n_test_local 0"),
+        (lambda: {"n_bootstrap": -1}, "n_bootstrap -1"),
         (lambda: {"options": FitOptions(involving=["gold", "lead"])}, "involving gold, lead: none"),
         (lambda: {"metrics": ["gfre", "rmse"]}, "no such metric"),
         (lambda: {"metrics": ["gfre", "gfre"]}, "each once"),

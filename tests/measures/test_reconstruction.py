@@ -11,6 +11,7 @@ from skmatter.metrics import local_reconstruction_error as skmatter_lfre
 from umlip_latents import (
     CUTOFF,
     TIKHONOV,
+    FitOptions,
     Regularization,
     global_reconstruction_error,
     local_reconstruction_error,
@@ -237,7 +238,8 @@ def test_a_neighbourhood_of_one_group_predicts_its_mean():
         np.flatnonzero(np.arange(120) % 30 >= 25),
     )
     pair = {"x": x, "y": y}
-    found = pointwise_errors(pair, train, test, "lfre", groups=owner, n_local_points=8)
+    how = FitOptions(n_local_points=8)
+    found = pointwise_errors(pair, train, test, "lfre", owner, options=how)
     for pair in (("x", "x"), ("x", "y")):  # near in y are atoms of all structures
         assert found[pair][0] == pytest.approx(found[pair][1], abs=1e-12)
 
@@ -267,9 +269,9 @@ def test_what_a_split_holds_out_its_folds_hold_out():
     x = np.repeat(rng.normal(size=(120, 8)), 8, axis=0) + 0.1 * rng.normal(size=(960, 8))
     y = np.repeat(rng.normal(size=(120, 12)), 8, axis=0) + 0.1 * rng.normal(size=(960, 12))
     split = split_atoms(n_atoms, 100, by="structure")
-    options = {"metric": "lfre", "n_local_points": 40}
-    leaking = pointwise_errors({"x": x, "y": y}, *split, **options)
-    honest = pointwise_errors({"x": x, "y": y}, *split, **options, groups=owner)
+    options, pair = FitOptions(n_local_points=40), {"x": x, "y": y}
+    leaking = pointwise_errors(pair, *split, "lfre", options=options)
+    honest = pointwise_errors(pair, *split, "lfre", owner, options=options)
     found, of_mean = np.sqrt(np.mean(honest["x", "y"] ** 2, axis=1))
     seen, _ = np.sqrt(np.mean(leaking["x", "y"] ** 2, axis=1))
     assert found < 0.8 * seen

@@ -11,6 +11,7 @@ from sklearn.cross_decomposition import CCA
 from sklearn.neighbors import NearestNeighbors
 
 from umlip_latents import Features, Split, compare, split_atoms
+from umlip_latents.measures import DISTANCES, SIMILARITIES
 from umlip_latents.measures.neighbours import (
     cknna,
     information_imbalance,
@@ -19,7 +20,7 @@ from umlip_latents.measures.neighbours import (
     squared_distances_to_others,
 )
 from umlip_latents.measures.similarity import (
-    MEASURES,
+    OF_NEIGHBOURS,
     cka,
     half_samples,
     procrustes,
@@ -29,6 +30,7 @@ from umlip_latents.measures.similarity import (
 )
 from umlip_latents.resources import InputError
 
+MEASURES = (*SIMILARITIES, *DISTANCES)
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 6)) * [3, 2, 1, 1, 0.5, 0.2]
 Y = np.hstack([X[:, :3] + 0.5 * RNG.normal(size=(300, 3)), RNG.normal(size=(300, 2))])
@@ -43,7 +45,7 @@ def test_a_rotation_a_shift_and_a_scale_change_nothing(metric):
     found = similarity_matrix(metric, [X, turned, Y], GROUPS)
     assert found[0, 2] == pytest.approx(found[1, 2], abs=1e-8)
     assert found[2, 0] == pytest.approx(found[2, 1], abs=1e-8)
-    alike = 2 / 295 if metric == "imbalance" else float(MEASURES[metric].larger)
+    alike = 2 / 295 if metric == "imbalance" else float(metric in SIMILARITIES)
     # a distance of 1e-8 is the root of the rounding
     assert found[0, 1] == pytest.approx(alike, abs=1e-6)
 
@@ -64,7 +66,7 @@ def test_unrelated_tables_are_far_apart_and_noise_takes_away(metric):
     x, other = np.random.default_rng(3).normal(size=(2, 2000, 2))
     noise = np.random.default_rng(4).normal(size=x.shape)
     found = similarity_matrix(metric, [x, x + 0.2 * noise, x + noise, other], np.arange(2000))[0]
-    nearer = np.diff(found) < 0 if MEASURES[metric].larger else np.diff(found) > 0
+    nearer = np.diff(found) < 0 if metric in SIMILARITIES else np.diff(found) > 0
     assert nearer.all()
     # the overlap of chance is a hundredth, correlations of chance fall as one over root n
     far = {"overlap": 0.01, "svcca": 0.02, "pwcca": 0.02, "procrustes": 1, "imbalance": 1}
@@ -195,7 +197,7 @@ def test_the_procrustes_distance_is_a_metric():
 )
 @pytest.mark.parametrize("metric", ["cka", "overlap", "imbalance"])
 def test_bad_tables_are_named(metric, tables, groups, words):
-    if words == "other groups" and not MEASURES[metric].local:
+    if words == "other groups" and metric not in OF_NEIGHBOURS:
         return
     with pytest.raises(InputError, match=words):
         similarity_matrix(metric, tables, groups)
@@ -268,7 +270,7 @@ def test_the_comparing_call_gives_the_measure_on_the_test_atoms():
     # what it is given is centred and scaled, which it does not see
     assert each[-1][0, 1] == pytest.approx(distance_correlation(2 * X[test] - 1, Y[test]))
     labels = [axis.get_ylabel() for axis in found.heat_map().axes]
-    assert labels.count("similarity") == sum(m.larger for m in MEASURES.values())
+    assert labels.count("similarity") == len(SIMILARITIES)
 
 
 def test_without_draws_there_is_no_interval_and_what_is_constant_in_the_test_is_left_out():

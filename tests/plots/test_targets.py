@@ -24,7 +24,7 @@ def test_bars_are_means_over_the_other_families_and_nothing_is_beyond_the_axis()
 
 
 def test_an_untrained_twin_stands_beside_its_own_family_alone():
-    table = baseline_errors(MATRIX, FAMILIES, BASELINES, ["a1", "b"], {})
+    table = baseline_errors(MATRIX, FAMILIES, BASELINES, pd.Index(["a1", "b"]))
     assert table.loc["a1", TWIN] == MATRIX.loc["a-random", "a1"]
     assert np.isnan(table.loc["b", TWIN])
     assert table["element"].tolist() == MATRIX.loc["element", ["a1", "b"]].tolist()

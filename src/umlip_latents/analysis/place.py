@@ -1,7 +1,5 @@
 """Where a model stands among the published ones."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,9 @@ from ..features.extraction import Model, extract_features
 from ..features.load import load_features
 from ..features.shipped import shipped_models
 from ..features.table import common_structures
-from ..measures.compare import FitOptions, compare
+from ..measures.compare import compare
 from ..measures.comparison import Comparison
+from ..measures.reconstruction import FitOptions
 from ..models.catalogue import list_models
 from ..plots.tree import family_tree
 from ..resources import InputError
@@ -24,6 +23,7 @@ from .matched_pairs import relation
 from .properties import effective_dimension, element_share, extreme_share
 
 N_TEST_LOCAL = 40  # atoms on which the local errors of each split are measured
+PROPERTIES = ["element_share", "effective_dimension", "extreme_share"]
 
 
 @dataclass
@@ -107,45 +107,44 @@ def place(
     >>> found.table.index[0]  # the copy that ships
     'element'
     """
-    panel = shipped_models(dataset, layer)
+    panel, known = shipped_models(dataset, layer), list_models()
     if not panel:
         raise InputError(f"{dataset}, {layer}: no features ship to compare with.")
-    if start is not None and start not in panel:
+    if start not in (None, *panel):
         raise InputError(f"start {start}: not among the published ones ({', '.join(panel)}).")
     structures = load_structures(dataset)
     mine = extract_features(structures, model, layer, store=store, progress=progress)
     name = mine.model if mine.model not in panel else f"{mine.model} (yours)"
-    known, features = list_models(), {name: mine, **load_features(dataset, panel, layer)}
+    features = {name: mine, **load_features(dataset, panel, layer)}
     baselines = [n for n in panel if known[n]["training_data"] == "none"]
     how = {"n_splits": n_splits, "baselines": baselines}
-    own = {"options": FitOptions(n_test_local=N_TEST_LOCAL, involving=[name])}
+    own = how | {"options": FitOptions(n_test_local=N_TEST_LOCAL, involving=[name])}
     found = compare(features, **how)
-    table = errors_of(name, found, "gfre", "gfre")
+    table = errors_of(name, found, "gfre")
     table.insert(0, "distance", table[["gfre_to", "gfre_from"]].mean(axis=1))
     with suppress(InputError):  # of a model that knows nothing but the element
-        within = compare(features, within_element=True, **how, **own)
-        table = table.join(errors_of(name, within, "gfre", "within"))
-    table = table.join(errors_of(name, compare(features, ["lfre"], **how, **own), "lfre", "lfre"))
-    common = dict(zip(features, common_structures([*features.values()]), strict=True))
-    properties = {
-        "element_share": {n: element_share(f.features, f.numbers) for n, f in common.items()},
-        "effective_dimension": {n: effective_dimension(f.features) for n, f in common.items()},
-        "extreme_share": {n: extreme_share(f.features) for n, f in common.items()},
-    }
+        within = compare(features, within_element=True, **own)
+        table = table.join(errors_of(name, within, "within"))
+    table = table.join(errors_of(name, compare(features, ["lfre"], **own), "lfre"))
+    of_all = {}
+    for n, one in zip(features, common_structures([*features.values()]), strict=True):
+        x = one.features
+        of_all[n] = element_share(x, one.numbers), effective_dimension(x), extreme_share(x)
+    properties = pd.DataFrame.from_dict(of_all, "index", columns=PROPERTIES)
     return Placement(
         name,
         dataset,
         layer,
         table.sort_values("distance").rename_axis("model"),
-        pd.DataFrame(properties).rename_axis("model"),
+        properties.rename_axis("model"),
         found,
         retention(name, start, found) if start else {},
     )
 
 
-def errors_of(name: str, comparison: Comparison, metric: str, prefix: str) -> pd.DataFrame:
+def errors_of(name: str, comparison: Comparison, prefix: str) -> pd.DataFrame:
     """Errors from a model to all others and back, with their intervals."""
-    rows, parts = comparison.table.query("metric == @metric"), []
+    rows, parts = comparison.table, []
     for way, own, other in (("to", "source", "target"), ("from", "target", "source")):
         part = rows[rows[own] == name].set_index(other)[["error", "low", "high", "neighbours"]]
         part.columns = [f"{prefix}_{way}{end}" for end in ("", "_low", "_high", "_neighbours")]
@@ -156,9 +155,8 @@ def errors_of(name: str, comparison: Comparison, metric: str, prefix: str) -> pd
 def retention(name: str, start: str, comparison: Comparison) -> dict[str, Any]:
     """Retention against the nearest network of the start's family that is unrelated to it."""
     known, matrix = list_models(), comparison.matrix("gfre")
-    family = [n for n in comparison.models if n in known and n != start]
-    family = [n for n in family if known[n]["family"] == known[start]["family"]]
-    siblings = [n for n in family if not relation(n, start)]
+    family = [n for n, e in known.items() if e.get("family") == known[start]["family"]]
+    siblings = [n for n in comparison.models if n in family and not relation(n, start)]
     found: dict[str, Any] = {"start": start, "gfre": float(matrix.loc[start, name])}
     if siblings:
         sibling = min(siblings, key=lambda n: matrix.loc[n, name])

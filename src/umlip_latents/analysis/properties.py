@@ -1,14 +1,14 @@
-"""Properties of latent features: element share, invariance, retention."""
+"""Properties of latent features: element share, dimension, far atoms, invariance."""
 
 from collections.abc import Sequence
-from itertools import chain
 
 import numpy as np
 from ase import Atoms
 
 from ..features.extraction import extract_features
-from ..measures.preprocess import subtract_element_means
+from ..measures.preprocess import subtract_element_means, variance_shares
 from ..models.base import LatentModel
+from ..resources import InputError
 
 
 def element_share(features: np.ndarray, numbers: np.ndarray) -> float:
@@ -72,9 +72,43 @@ def extreme_share(features: np.ndarray, share: float = 0.01) -> float:
     >>> bool(extreme_share(np.r_[np.zeros((99, 1)), [[1.0]]]) > 0.9)
     True
     """
-    x = np.asarray(features, dtype=np.float64)
-    distances = np.sort(np.square(x - x.mean(axis=0)).sum(axis=1))
-    return float(distances[-max(1, round(share * len(x))) :].sum() / distances.sum())
+    shares = variance_shares(features, np.arange(len(features)))
+    return float(shares[: max(1, round(share * len(shares)))].sum())
+
+
+def above_elements(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """What a value for each element, fitted by least squares, leaves of a quantity per atom.
+
+    Parameters
+    ----------
+    values
+        (n_structures,) of the quantity, such as the energy per atom.
+    shares
+        (n_structures, n_elements) share of each element: the mean of the bare element's features.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_structures,).
+
+    Raises
+    ------
+    InputError
+        The fit is not determined, so that it leaves nothing or says nothing of an element: no
+        more structures than elements, or elements that never come apart.
+
+    Examples
+    --------
+    >>> shares = np.array([[1, 0], [0, 1], [0.5, 0.5], [0.5, 0.5]])
+    >>> above_elements(np.array([1, 2, 1.5, 1.7]), shares).round(2).tolist()
+    [-0.05, -0.05, -0.05, 0.15]
+    """
+    present = shares[:, shares.any(axis=0)]
+    n, n_elements = present.shape
+    if n <= n_elements or np.linalg.matrix_rank(present) < n_elements:
+        words = f"{n} structures do not determine a value for each of {n_elements} elements"
+        raise InputError(f"{words}, so nothing can be measured above them.")
+    return values - present @ np.linalg.lstsq(present, values, rcond=None)[0]
 
 
 def invariance_deviations(model: LatentModel, structures: Sequence[Atoms]) -> dict[str, float]:
@@ -102,25 +136,22 @@ def invariance_deviations(model: LatentModel, structures: Sequence[Atoms]) -> di
     >>> max(invariance_deviations(load_model("element"), [bulk("Cu")]).values())
     0.0
     """
-    rng, n = np.random.default_rng(0), 0
-    marked = [atoms.copy() for atoms in structures]
-    for atoms in marked:  # the row of its features follows an atom through all changes
-        atoms.set_array("row", np.arange(n, n + len(atoms)))
-        n += len(atoms)
-    changed = {
-        "rotation": [rotated(atoms, rng) for atoms in marked],
-        "translation": [translated(atoms, rng) for atoms in marked],
-        "permutation": [atoms[rng.permutation(len(atoms))] for atoms in marked],
-        "2x2x2 supercell": [atoms.repeat(1 + atoms.pbc) for atoms in marked],
+    rng = np.random.default_rng(0)
+    changes = {
+        "rotation": lambda atoms: rotated(atoms, rng),
+        "translation": lambda atoms: translated(atoms, rng),
+        "permutation": lambda atoms: atoms[rng.permutation(len(atoms))],
+        "2x2x2 supercell": lambda atoms: atoms.repeat(1 + atoms.pbc),
     }
-    # all at once, since a model in an environment of its own takes long to start
-    together = [*structures, *chain(*changed.values())]
-    reference, found = np.split(extract_features(together, model, progress=False).features, [n])
-    deviations = {}
-    for name, copies in changed.items():
+    marked, ends = [atoms.copy() for atoms in structures], np.cumsum([*map(len, structures)])
+    for atoms, end in zip(marked, ends, strict=True):  # the row of an atom's features follows it
+        atoms.set_array("row", np.arange(end - len(atoms), end))
+    reference, deviations = extract_features(structures, model, progress=False).features, {}
+    for name, change in changes.items():
+        copies = [change(atoms) for atoms in marked]
         expected = reference[np.concatenate([atoms.arrays["row"] for atoms in copies])]
-        own, found = np.split(found, [len(expected)])
-        deviations[name] = float(np.abs(own - expected).max() / np.abs(reference).max())
+        found = extract_features(copies, model, progress=False).features
+        deviations[name] = float(np.abs(found - expected).max() / np.abs(reference).max())
     return deviations
 
 

@@ -11,7 +11,6 @@ from matplotlib import rc_context
 from ..resources import write_file
 from .place import Placement
 
-EXTREME = 0.5  # of the variance in 1 % of the atoms: errors then tell of these atoms alone
 TEMPLATE = Path(__file__).with_name("report.html")
 
 
@@ -32,9 +31,8 @@ def spaced(table: pd.DataFrame) -> pd.DataFrame:
 def summary(placement: Placement) -> list[tuple[str, str]]:
     """What the placement says in a few numbers: name and value."""
     own, kept = placement.properties.loc[placement.name], placement.retention
-    extreme = placement.properties.query("extreme_share > @EXTREME").index
-    apart = [*placement.comparison.baselines, *extreme]
-    others = placement.table["distance"].drop(apart, errors="ignore")
+    few, baselines = placement.comparison.warnings, placement.comparison.baselines
+    others = placement.table["distance"].drop([*baselines, *few], errors="ignore")
     rows = [
         ("structures", f"{len(placement.comparison.structures)} of {placement.dataset}"),
         ("nearest checkpoint", f"{others.index[0]}, distance {others.iloc[0]:.2f}"),
@@ -43,8 +41,8 @@ def summary(placement: Placement) -> list[tuple[str, str]]:
         ("effective dimension", f"{own['effective_dimension']:.1f}"),
         ("share of the variance in 1 % of the atoms", f"{own['extreme_share']:.2f}"),
     ]
-    if len(extreme):
-        rows.append(("not counted, since a few atoms carry most of it", ", ".join(extreme)))
+    if few:
+        rows.append(("not counted, since a few structures carry most of it", ", ".join(few)))
     if kept:
         rows.append((f"GFRE from its start, {kept['start']}", f"{kept['gfre']:.2f}"))
     if "sibling" in kept:

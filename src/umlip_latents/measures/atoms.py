@@ -72,7 +72,7 @@ def atom_errors(
             tables = {n: subtract_element_means(x, one.numbers, train) for n, x in tables.items()}
             test = with_known_element(one.numbers, train, test)
         tables = {name: x for name, x in tables.items() if varies(x[train])}
-        found = pointwise_errors(tables, train, test, groups=one.structure, pairs=pairs)
+        found = pointwise_errors(tables, train, test, "gfre", one.structure, pairs)
         found = {pair: norms[0] for pair, norms in found.items()}
         for name in dict.fromkeys(target for _, target in found):
             x = standardize(tables[name], train, name)

@@ -1,80 +1,24 @@
 """The one comparing call: errors and other measures of all pairs, over splits, with intervals."""
 
+import runpy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 
 from ..features.table import Features, common_structures
-from ..resources import InputError, unknown_name
-from . import METRICS, SIMILARITIES, comparison
+from ..resources import InputError, check_at_least, unknown_name
+from . import DISTANCES, METRICS, SIMILARITIES, comparison
 from .comparison import NEIGHBOURS_MEAN, Comparison
 from .gfre import Tables
 from .parallel import count_jobs
-from .preprocess import subtract_element_means, varies
-from .reconstruction import pointwise_errors
-from .regression import Regularization
+from .preprocess import subtract_element_means, varies, warn_of_few
+from .reconstruction import FitOptions, pointwise_errors
 from .similarity import half_samples
 from .splitting import Atoms, Split, draw_splits
 
 MOST_HALVES = 30  # half-samples of a measure that cannot be resampled
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How the maps behind the errors are fitted, and where.
-
-    Attributes
-    ----------
-    folds
-        ``"group"``: the folds that choose the regularisation keep together what the split does;
-        ``"atom"``: those of `skmatter.metrics`. By default they follow the split.
-    regularization, n_local_points
-        As in `reconstruction_matrix`.
-    n_test_local
-        Test atoms that the LFRE takes of each split; by default all.
-    involving
-        Names, or ordered pairs (source, target): only the pairs that a name of these is part of,
-        and these pairs, are worked out, all others stay NaN. The measures on the test atoms alone
-        know all pairs.
-    device
-        Where the linear algebra runs, as PyTorch names it; ``"auto"`` is a GPU if there is one.
-    n_jobs
-        Tasks at a time; by default all cores, or what `joblib.parallel_config` says.
-    progress
-        Show progress bars.
-
-    Raises
-    ------
-    InputError
-        Unknown folds, or a number out of range.
-    """
-
-    folds: str | None = None
-    regularization: Regularization | None = None
-    n_local_points: int | None = None
-    n_test_local: int | None = None
-    involving: Sequence[str | tuple[str, str]] | None = None
-    device: str = "auto"
-    n_jobs: int | None = None
-    progress: bool = False
-
-    def __post_init__(self) -> None:
-        if self.folds not in (None, "atom", "group"):
-            raise InputError(f"folds by {self.folds}: atom and group are known.")
-
-    def arguments(self, names: Sequence[str], labels: np.ndarray) -> dict[str, Any]:
-        """Those of `pointwise_errors` for features of these names, and labels of the atoms."""
-        among = {*(self.involving or names)}
-        pairs = [pair for pair in product(names, names) if {*pair, pair} & among]
-        if not pairs:
-            words = ", ".join(map(str, self.involving))
-            raise InputError(f"involving {words}: none of these is compared.")
-        same = ("regularization", "n_local_points", "device", "n_jobs", "progress")
-        same = {name: getattr(self, name) for name in same}
-        return {"pairs": pairs, "groups": labels if self.folds == "group" else None, **same}
 
 
 def compare(
@@ -86,7 +30,7 @@ def compare(
     within_element: bool = False,
     baselines: Sequence[str] = (),
     n_bootstrap: int = 200,
-    options: FitOptions = FitOptions(),
+    options: FitOptions | None = None,
 ) -> Comparison:
     """Every measure of all ordered pairs of features, over splits, with intervals.
 
@@ -99,8 +43,9 @@ def compare(
         ``"gfrd"``, ``"kernel"``. On the test atoms alone: ``"cka"``, ``"cka-rbf"``, ``"overlap"``,
         ``"cknna"``, ``"svcca"``, ``"pwcca"``, ``"procrustes"``, ``"imbalance"``. Or a function of
         your own, ``function(x, y) -> float``, of the features (n_test, width) of source and target
-        on the test atoms, centred and of unit total variance there. It goes by its ``__name__``,
-        gets intervals like the others, and is drawn as a distance: small is alike.
+        on the test atoms, centred and of unit total variance there; or ``"FILE.py:function"``,
+        whose code is run. It goes by its ``__name__``, gets intervals like the others, and is drawn
+        as a distance: small is alike.
     split
         ``"structure"``, ``"system"`` or ``"atom"``, which is short for ``Split(by=...)``; or a
         `Split`.
@@ -119,13 +64,13 @@ def compare(
     Returns
     -------
     Comparison
-        Matrices, tables, intervals, a heat map.
+        Matrices, tables, intervals, a heat map; `warn_of_few` says where numbers mislead.
 
     Raises
     ------
     InputError
-        Features of different structures, fewer than two that vary, an unknown word, or a split
-        that leaves too little on either side.
+        Features of different structures, fewer than two that vary, an unknown word, a split that
+        leaves too little on either side, or a measure of yours that fails.
 
     Examples
     --------
@@ -140,28 +85,30 @@ def compare(
     >>> found.table.columns.tolist()
     ['metric', 'source', 'target', 'error', 'low', 'high', 'neighbours']
     """
-    kinds = metric_names(metrics)
+    check_at_least(0, n_bootstrap=n_bootstrap)
+    kinds = metrics_by_name(metrics)
     split = Split(split) if isinstance(split, str) else split
+    options = options or FitOptions()
     options = replace(options, folds=options.folds or ("atom" if split.by == "atom" else "group"))
     names = sorted(features, key=lambda name: name in baselines)
     common = dict(zip(names, common_structures([features[n] for n in names]), strict=True))
-    labels, splits = draw_splits(next(iter(common.values())), split, n_splits, within_element)
+    one = common[names[0]]
+    labels, splits = draw_splits(one, split, n_splits, within_element)
     tables, left_out = preprocess(common, splits, within_element, not {*kinds} <= {*METRICS})
     errors, draws = {}, {}
-    for kind, metric in zip(kinds, metrics, strict=True):
+    for kind, metric in kinds.items():
         values, medians = measure(metric, tables, splits, labels, n_bootstrap, options)
         for i, name in enumerate((kind, NEIGHBOURS_MEAN)[: values.shape[1]]):
             errors[name], draws[name] = values[:, i], medians[:, i]
     return Comparison(
         names=tuple(tables[0]),
-        metrics=kinds,
+        metrics=tuple(kinds),
         folds=options.folds,
         within_element=within_element,
         baselines=tuple(name for name in tables[0] if name in baselines),
-        seeds=range(split.seed, split.seed + n_splits),
-        structures=next(iter(common.values())).kept,
-        dropped={index: why for f in features.values() for index, why in f.dropped.items()},
+        structures=one.kept,
         left_out=left_out,
+        warnings=warn_of_few(tables[0], one.structure),
         n_train=[len(train) for train, _ in splits],
         n_test=[len(test) for _, test in splits],
         errors=errors,
@@ -169,15 +116,32 @@ def compare(
     )
 
 
-def metric_names(metrics: Sequence[str | Callable]) -> tuple[str, ...]:
-    """What they are called; raises `InputError` for one that is unknown, or named twice."""
-    names, known = [getattr(m, "__name__", m) for m in metrics], (*METRICS, *SIMILARITIES)
+def metrics_by_name(metrics: Sequence[str | Callable]) -> dict[str, str | Callable]:
+    """The metrics by what they are called: a function of one's own by its ``__name__``."""
+    known, found = (*METRICS, *SIMILARITIES, *DISTANCES), {}
     for metric in metrics:
-        if not callable(metric) and metric not in known:
-            raise unknown_name(metric, "metric", known)
-    if len({*names}) < max(1, len(names)):
-        raise InputError(f"metrics {', '.join(names)}: each once, and one at least.")
-    return tuple(names)
+        path, _, name = str(metric).rpartition(":")
+        own = function_of(path, name) if path.endswith(".py") else metric
+        name = getattr(own, "__name__", own)
+        if callable(own) and name in (*known, NEIGHBOURS_MEAN):
+            raise InputError(f"{name}: the package has a metric of this name, call yours another.")
+        if not callable(own) and name not in known:
+            raise unknown_name(name, "metric", known)
+        found[name] = own
+    if len(found) < max(1, len(metrics)):
+        raise InputError(f"metrics {', '.join(map(str, metrics))}: each once, and one at least.")
+    return found
+
+
+def function_of(path: str, name: str) -> Callable:
+    """The function of a file of Python, whose code is run."""
+    try:
+        found = runpy.run_path(path).get(name)
+    except Exception as error:  # whatever one's own code raises
+        raise InputError(f"{path}: cannot be run ({type(error).__name__}: {error}).") from error
+    if not hasattr(found, "__name__"):
+        raise InputError(f"{path}: has no function {name}.")
+    return found
 
 
 def preprocess(
@@ -213,7 +177,8 @@ def measure(
     of the neighbours' mean, which the LFRE alone has. The labels say what each atom is drawn with.
     """
     samples, rng = [], np.random.default_rng(0)
-    fit = options.arguments(tables[0], labels)
+    groups = labels if options.folds == "group" else None
+    pairs = pairs_of(options.involving, [*tables[0]])
     for x, (train, test) in zip(tables, splits, strict=True):
         if metric not in METRICS:
             some, n_halves = [table[test] for table in x.values()], min(n_bootstrap, MOST_HALVES)
@@ -222,7 +187,19 @@ def measure(
             continue
         if metric == "lfre" and options.n_test_local:  # about as many, evenly taken
             test = test[:: max(1, len(test) // options.n_test_local)]
-        found = pointwise_errors(x, train, test, metric, **fit)
+        found = pointwise_errors(x, train, test, metric, groups, pairs, options)
         samples.append(comparison.resample_errors(found, [*x], labels[test], n_bootstrap, rng))
     values = np.array([each[0] for each in samples])
     return values, comparison.bootstrap_medians(samples, rng)
+
+
+def pairs_of(
+    involving: Sequence[str | tuple[str, str]] | None, names: Sequence[str]
+) -> list[tuple[str, str]]:
+    """The ordered pairs that are asked for; see `FitOptions`."""
+    among = {*(involving or names)}
+    pairs = [pair for pair in product(names, names) if {*pair, pair} & among]
+    if not pairs:
+        words = ", ".join(map(str, involving))
+        raise InputError(f"involving {words}: none of these is compared.")
+    return pairs

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.random import Generator
 
 from ..plots.matrices import error_heat_maps
+from . import SIMILARITIES
 from .gfre import Pairwise
-from .similarity import MEASURES
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -51,15 +51,13 @@ def resample_errors(
 
     The labels (n_test,) say what each atom is drawn with.
     """
-    group = np.unique(labels, return_inverse=True)[1]
-    sizes, n_kinds = np.bincount(group), len(next(iter(found.values())))
-    n = len(sizes)
-    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_resamples)])
+    members = np.unique(labels)[:, None] == labels
+    n, n_kinds = len(members), len(next(iter(found.values())))
+    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), n_resamples)]) @ members
     errors = np.full((len(weights), n_kinds, len(names), len(names)), np.nan)
-    for (source, target), kinds in found.items():
-        for i, norms in enumerate(kinds):
-            squares = weights @ np.bincount(group, norms**2) / (weights @ sizes)
-            errors[:, i, names.index(source), names.index(target)] = np.sqrt(squares)
+    for (source, target), norms in found.items():
+        squares = weights @ np.square(norms).T / weights.sum(axis=1, keepdims=True)
+        errors[:, :, names.index(source), names.index(target)] = np.sqrt(squares)
     return errors
 
 
@@ -103,14 +101,12 @@ class Comparison:
         Their names, a function's own for a measure of yours.
     folds, within_element, baselines
         See `compare`.
-    seeds
-        Of each split.
     structures
         (n_structures,) input indices of the structures that all models accept.
-    dropped
-        Input index of the others, and why a model refused them.
     left_out
         Name, and why these features could not be compared.
+    warnings
+        Name, or ``"structures"``, and why these numbers mislead; see `warn_of_few`.
     n_train, n_test
         Atoms of each split.
     errors
@@ -124,10 +120,9 @@ class Comparison:
     folds: str
     within_element: bool
     baselines: tuple[str, ...]
-    seeds: Sequence[int]
     structures: np.ndarray
-    dropped: dict[int, str]
     left_out: dict[str, str]
+    warnings: dict[str, str]
     n_train: list[int]
     n_test: list[int]
     errors: dict[str, np.ndarray]
@@ -141,13 +136,11 @@ class Comparison:
     @cached_property
     def by_split(self) -> pd.DataFrame:
         """A row per metric, split and ordered pair: ``metric``, ``source``, ``target``, ``error``
-        (the value of another measure), ``split`` (its seed), and ``neighbours``, the error of the
+        (the value of another measure), ``split``, from 0 on, and ``neighbours``, the error of the
         mean of the LFRE's neighbours.
         """
-        rows = []
-        for metric, (i, seed) in product(self.metrics, enumerate(self.seeds)):
-            values = {kind: each[i] for kind, each in self.errors.items()}
-            rows.append(self._rows(metric, values, split=seed))
+        splits = product(self.metrics, range(len(self.n_test)))
+        rows = [self._rows(metric, self.errors, i, split=i) for metric, i in splits]
         return pd.concat(rows, ignore_index=True)
 
     @cached_property
@@ -155,10 +148,8 @@ class Comparison:
         """A row per metric and ordered pair: ``metric``, ``source``, ``target``, ``error``, its
         interval ``low`` and ``high``, and ``neighbours`` as in `by_split`.
         """
-        rows, values = [], {kind: draws[0] for kind, draws in self.draws.items()}
-        for metric in self.metrics:
-            ends = zip(("low", "high"), interval(self.draws[metric]), strict=True)
-            rows.append(self._rows(metric, values, **dict(ends)))
+        ends = {metric: interval(self.draws[metric]) for metric in self.metrics}
+        rows = [self._rows(m, self.draws, 0, low=low, high=high) for m, (low, high) in ends.items()]
         return pd.concat(rows, ignore_index=True)
 
     def matrix(self, metric: str = "gfre") -> pd.DataFrame:
@@ -191,19 +182,22 @@ class Comparison:
         return estimate(self._draws_over(pairs, metric) / self._draws_over(floor, metric))
 
     def heat_map(self) -> Figure:
-        """The matrices, baselines set apart; LFREs that their neighbours' mean beats are marked."""
+        """The matrices, baselines set apart; LFREs that their neighbours' mean beats are marked,
+        and so are names that a warning is about.
+        """
         kind = "within-element " if self.within_element else ""
         titles = {metric: f"{kind}{metric.upper()}" for metric in self.metrics}
         matrices = {title: self.matrix(metric) for metric, title in titles.items()}
-        worse = {
-            titles[m]: self.matrix(m) >= self.matrix(NEIGHBOURS_MEAN) for m in titles if m == "lfre"
-        }
-        alike = {titles[m]: "similarity" for m in titles if m in MEASURES and MEASURES[m].larger}
-        return error_heat_maps(matrices, marked=worse, alike=alike, n_models=len(self.models))
+        near = [titles[m] for m in titles if m == "lfre"]
+        worse = {title: matrices[title] >= self.matrix(NEIGHBOURS_MEAN) for title in near}
+        alike = [titles[m] for m in titles if m in SIMILARITIES]
+        marks = {"marked": worse, "alike": alike, "uneven": self.warnings}
+        return error_heat_maps(matrices, n_models=len(self.models), **marks)
 
     def _repr_html_(self) -> str:
         tables = [f"<p>{m}</p>" + self.matrix(m).round(3).to_html() for m in self.metrics]
-        return "".join([*tables, *(f"<p>{why}</p>" for why in self.left_out.values())])
+        notes = [*self.left_out.values(), *self.warnings.values()]
+        return "".join([*tables, *(f"<p>{note}</p>" for note in notes)])
 
     def _draws_over(self, pairs: Pairs, metric: str) -> np.ndarray:
         """(1 + n_draws,) mean error over pairs of different names, and that of each draw."""
@@ -214,13 +208,13 @@ class Comparison:
         return self.draws[metric][:, rows, columns].mean(axis=1)
 
     def _rows(
-        self, metric: str, values: Mapping[str, np.ndarray], **columns: np.ndarray | int
+        self, metric: str, values: Mapping[str, np.ndarray], place: int, **columns: np.ndarray | int
     ) -> pd.DataFrame:
-        """Ordered pairs of different names that have an error, and their entries of matrices."""
-        neighbours = values[NEIGHBOURS_MEAN] if metric == "lfre" else np.nan
-        columns = {"error": values[metric], **columns, "neighbours": neighbours}
-        pairs = ~np.eye(len(self.names), dtype=bool)
-        source, target = np.array(self.names, dtype=object)[np.array(np.nonzero(pairs))]
-        columns = {name: np.broadcast_to(m, pairs.shape)[pairs] for name, m in columns.items()}
-        rows = pd.DataFrame({"metric": metric, "source": source, "target": target} | columns)
-        return rows.dropna(subset="error")
+        """Ordered pairs of different names that have an error, of the matrices at one place."""
+        neighbours = values[NEIGHBOURS_MEAN][place] if metric == "lfre" else np.nan
+        columns = {"error": values[metric][place], **columns, "neighbours": neighbours}
+        n, names = len(self.names), np.array(self.names, dtype=object)
+        source, target = np.nonzero(~np.eye(n, dtype=bool))
+        ends = {"metric": metric, "source": names[source], "target": names[target]}
+        columns = {k: np.broadcast_to(m, (n, n))[source, target] for k, m in columns.items()}
+        return pd.DataFrame(ends | columns).dropna(subset="error")

@@ -113,8 +113,9 @@ def information_imbalance(tables: Tables, groups: np.ndarray) -> np.ndarray:
 
 def standardize_tables(tables: Tables) -> list[np.ndarray]:
     """Centred tables of unit total variance."""
-    if len({len(x) for x in tables}) != 1 or len(tables[0]) < 4:
-        raise InputError(f"Tables of {[len(x) for x in tables]} atoms: equally many, 4 at least.")
+    if len(sizes := {len(x) for x in tables}) != 1 or min(sizes) < 4:
+        words = " and ".join(map(str, sizes))
+        raise InputError(f"Tables of {words} atoms: a measure needs equally many, 4 at least.")
     every = np.arange(len(tables[0]))
     return [standardize(x, every, f"table {i}") for i, x in enumerate(tables)]
 
@@ -123,7 +124,7 @@ def group_codes(groups: np.ndarray) -> np.ndarray:
     """(n_atoms,) labels from 0."""
     labels, codes = np.unique(groups, return_inverse=True)
     if len(labels) < 2:
-        raise InputError("Neighbours are sought among other groups: two at least.")
+        raise InputError("Neighbours are sought among other groups (structures): two at least.")
     return codes
 
 

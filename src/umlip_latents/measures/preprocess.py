@@ -1,11 +1,14 @@
 """What features go through before they are compared: checks, a common scale, element means."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from ..resources import InputError
 
 MIN_ATOMS_PER_ELEMENT = 10  # training atoms of an element, to know its mean by
+MIN_CARRIERS = 12  # structures that share the variance; see `warn_of_few`
 
 
 def check_split(train: np.ndarray, test: np.ndarray) -> None:
@@ -128,3 +131,53 @@ def with_known_element(numbers: np.ndarray, train: np.ndarray, test: np.ndarray)
     """
     counts = np.bincount(numbers[train], minlength=numbers.max() + 1)
     return test[counts[numbers[test]] >= MIN_ATOMS_PER_ELEMENT]
+
+
+def variance_shares(features: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n_groups,) shares of the total variance that the rows of each group carry, largest first.
+
+    Examples
+    --------
+    >>> variance_shares(np.array([[-1.0], [1.0], [-1.0], [1.0]]), np.array([5, 5, 5, 8])).tolist()
+    [0.75, 0.25]
+    """
+    x = np.asarray(features, dtype=np.float64)
+    squares = np.square(x - x.mean(axis=0)).sum(axis=1)
+    sums = np.bincount(np.unique(groups, return_inverse=True)[1], squares)
+    return np.sort(sums)[::-1] / sums.sum()
+
+
+def warn_of_few(tables: Mapping[str, np.ndarray], structure: np.ndarray) -> dict[str, str]:
+    r"""Why an error misleads where few structures carry the variance, by name of the features.
+
+    With the shares :math:`s_i` of the structures, as many as :math:`m = 1 / \sum_i s_i^2` carry
+    the variance. Of m equal ones a quarter, drawn at random, holds a quarter of it to within
+    :math:`\sqrt{3 / m}`: for fewer than 12 the spread that an error is measured in changes by more
+    than half from split to split. Where there are fewer structures, that alone is said, as
+    ``"structures"``. An atom's share is part of its structure's, so that few atoms are found, too.
+
+    Parameters
+    ----------
+    tables
+        Name to (n_atoms, width).
+    structure
+        (n_atoms,) the structure of each atom.
+
+    Examples
+    --------
+    >>> x = np.zeros((60, 1))
+    >>> x[:4] = [[-9.0], [9.0], [-9.0], [9.0]]
+    >>> list(warn_of_few({"far": x, "even": np.arange(60.0)[:, None] % 2}, np.arange(60)))
+    ['far']
+    """
+    n = len(np.unique(structure))
+    if n < MIN_CARRIERS:
+        return {"structures": f"structures: only {n}, so which are held out decides the numbers."}
+    found = {}
+    for name, x in tables.items():
+        shares = variance_shares(x, structure)
+        m = round(1 / np.square(shares).sum())
+        if m < MIN_CARRIERS:
+            words = f"{shares[:m].sum():.2f} of its variance lies in {m} of {n} structures"
+            found[name] = f"{name}: {words}, errors onto it tell of little else."
+    return found

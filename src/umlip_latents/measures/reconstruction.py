@@ -17,7 +17,8 @@ siblings in both folds hide that nothing is regularised. The work is shared betw
   Where it lies far below the GFRE, the target is there, but bent.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -26,12 +27,70 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..resources import InputError, torch_device, unknown_name
+from ..resources import InputError, check_at_least, torch_device, unknown_name
 from . import METRICS, gfre, lfre
 from .gfre import Pair, Pairwise, Tables, error_matrix
 from .parallel import count_jobs, run_tasks
 from .preprocess import check_split, standardize
-from .regression import Regularization, default_regularization, two_folds
+from .regression import CUTOFF, TIKHONOV, Regularization, two_folds
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How the maps behind the errors are fitted, and where.
+
+    Attributes
+    ----------
+    regularization
+        Of the maps; by default `CUTOFF`, that of `skmatter.metrics`, for folds by atom, and
+        `TIKHONOV` for folds by group.
+    n_local_points
+        LFRE: neighbours of a local map; by default as many as the smaller of the two widths, or
+        all training atoms where they are fewer.
+    device
+        Where the linear algebra runs, as PyTorch names it; ``"auto"`` is a GPU if there is one.
+    n_jobs
+        Tasks at a time: sources, for the LFRE also parts of the test atoms. By default all cores,
+        or what `joblib.parallel_config` says.
+    progress
+        Show progress bars.
+    folds
+        Of `compare`. ``"group"``: the folds that choose the regularisation keep together what the
+        split does; ``"atom"``: those of `skmatter.metrics`. By default they follow the split.
+    n_test_local
+        Of `compare`: test atoms that the LFRE takes of each split; by default all.
+    involving
+        Of `compare`. Names, or ordered pairs (source, target): only the pairs that a name of these
+        is part of, and these pairs, are worked out, all others stay NaN. The measures on the test
+        atoms alone know all pairs.
+
+    Raises
+    ------
+    InputError
+        Unknown folds, a number out of range, or a device that is not there.
+    """
+
+    regularization: Regularization | None = None
+    n_local_points: int | None = None
+    device: str | torch.device = "auto"
+    n_jobs: int | None = None
+    progress: bool = False
+    folds: str | None = None
+    n_test_local: int | None = None
+    involving: Sequence[str | tuple[str, str]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.folds not in (None, "atom", "group"):
+            raise InputError(f"folds by {self.folds}: atom and group are known.")
+        check_at_least(1, n_local_points=self.n_local_points, n_test_local=self.n_test_local)
+        if self.device != "auto":  # which is looked for where it is needed
+            torch_device(self.device)
+
+    def resolve(self, groups: np.ndarray | None) -> tuple[dict[str, Any], int]:
+        """Regularisation and device, as the functions of a fit take them, and tasks at a time."""
+        device, rules = torch_device(self.device), self.regularization
+        rules = rules or (CUTOFF if groups is None else TIKHONOV)
+        return {"regularization": rules, "device": device}, count_jobs(self.n_jobs, device)
 
 
 def pointwise_errors(
@@ -39,20 +98,15 @@ def pointwise_errors(
     train: np.ndarray,
     test: np.ndarray,
     metric: str = "gfre",
-    *,
     groups: np.ndarray | None = None,
     pairs: Container[Pair] | None = None,
-    regularization: Regularization | None = None,
-    n_local_points: int | None = None,
-    device: str | torch.device = "auto",
-    n_jobs: int | None = None,
-    progress: bool = False,
+    options: FitOptions = FitOptions(),
 ) -> Pairwise:
     """Error of every test atom for all ordered pairs (source, target), or some `pairs`.
 
     (1, n_test) residual norms of the regression; of the LFRE (2, n_test), the second those of the
-    mean of the same neighbours, which no map should be worse than. The other parameters, and the
-    errors, are those of `reconstruction_matrix`.
+    mean of the same neighbours, which no map should be worse than. Groups, pairs and errors are
+    those of `reconstruction_matrix`.
 
     Examples
     --------
@@ -68,16 +122,14 @@ def pointwise_errors(
         raise unknown_name(metric, "metric", METRICS)
     if len(counts := {len(x) for x in features.values()}) > 1:
         raise InputError(f"Features of different numbers of atoms cannot be compared: {counts}.")
-    device = torch_device(device)
-    n_jobs = count_jobs(n_jobs, device)
-    how = {"regularization": regularization or default_regularization(groups), "device": device}
+    how, n_jobs = options.resolve(groups)
     groups = None if groups is None else np.asarray(groups)[train]
     parts = [train] if metric == "lfre" else [train[h] for h in two_folds(len(train), groups)]
     rows, known = np.concatenate([*parts, test]), slice(len(train))
     tables = sources = {n: standardize(np.asarray(x)[rows], known, n) for n, x in features.items()}
     wanted = [p for p in product(features, features) if pairs is None or p in pairs]
     if metric == "lfre":
-        tasks = lfre.local_tasks(tables, wanted, len(train), n_local_points)
+        tasks = lfre.local_tasks(tables, wanted, len(train), options.n_local_points)
         function = partial(lfre.local_residuals, **how, groups=groups)
     else:
         if metric == "kernel":
@@ -86,11 +138,18 @@ def pointwise_errors(
             sources = {n: standardize(x[rows], known, n) for n, x in bent}
         tasks = gfre.global_tasks(sources, tables, wanted, [*map(len, parts), len(test)])
         function = partial(gfre.global_residuals, **how, distortion=metric == "gfrd")
-    return gfre.fit_pairs(function, tasks, n_jobs, metric.upper() * progress)
+    return gfre.fit_pairs(function, tasks, n_jobs, metric.upper() * options.progress)
 
 
 def reconstruction_matrix(
-    features: Tables, train: np.ndarray, test: np.ndarray, metric: str = "gfre", **options: Any
+    features: Tables,
+    train: np.ndarray,
+    test: np.ndarray,
+    metric: str = "gfre",
+    *,
+    groups: np.ndarray | None = None,
+    pairs: Container[Pair] | None = None,
+    **options: Any,
 ) -> pd.DataFrame:
     """Reconstruction errors of all ordered pairs: row = source, column = target.
 
@@ -102,16 +161,6 @@ def reconstruction_matrix(
         Atom indices, as from `split_atoms`.
     metric
         One of `METRICS`: ``"gfre"``, ``"lfre"``, ``"gfrd"``, ``"kernel"``.
-    **options
-        The parameters below.
-
-    Returns
-    -------
-    pandas.DataFrame
-        0: the source holds everything the target holds; 1: nothing (a test error may exceed 1).
-
-    Other Parameters
-    ----------------
     groups
         (n_atoms,) labels, such as the structure of each atom: the folds that choose the
         regularisation keep them together, as a test by structure asks for. A neighbourhood of a
@@ -119,20 +168,14 @@ def reconstruction_matrix(
         drawn by atom, as in `skmatter.metrics`.
     pairs
         Ordered pairs (source, target) to work out; the others are NaN. By default all.
-    regularization
-        Of the maps; by default `CUTOFF`, that of `skmatter.metrics`, for folds by atom, and
-        `TIKHONOV` for folds by group.
-    n_local_points
-        LFRE: neighbours of a local map; by default as many as the smaller of the two widths, or
-        all training atoms where they are fewer.
-    device
-        Where the linear algebra runs, as PyTorch names it; ``"auto"``, the default, is a GPU if
-        there is one.
-    n_jobs
-        Tasks at a time: sources, for the LFRE also parts of the test atoms. By default all cores,
-        or what `joblib.parallel_config` says.
-    progress
-        Show a progress bar.
+    **options
+        ``regularization``, ``n_local_points``, ``device``, ``n_jobs`` and ``progress`` of
+        `FitOptions`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        0: the source holds everything the target holds; 1: nothing (a test error may exceed 1).
 
     Raises
     ------
@@ -148,7 +191,8 @@ def reconstruction_matrix(
     >>> matrix.round(1).loc["both"].tolist()
     [0.0, 0.0]
     """
-    errors = pointwise_errors(features, train, test, metric, **options)
+    options = FitOptions(**options)
+    errors = pointwise_errors(features, train, test, metric, groups, pairs, options)
     return error_matrix(errors, list(features), len(test))
 
 
@@ -164,7 +208,7 @@ def global_reconstruction_error(
     train, test
         Atom indices: W is fitted on the first and judged on the second.
     **options
-        ``groups``, ``regularization`` and ``device`` of `reconstruction_matrix`.
+        ``groups`` and others of `reconstruction_matrix`.
 
     Returns
     -------
@@ -200,8 +244,7 @@ def local_reconstruction_error(
     train, test
         Atom indices.
     **options
-        ``groups``, ``regularization``, ``n_local_points``, ``device`` and ``n_jobs`` of
-        `reconstruction_matrix`.
+        ``groups``, ``n_local_points`` and others of `reconstruction_matrix`.
 
     Returns
     -------

@@ -49,11 +49,6 @@ CUTOFF = Regularization("cutoff", tuple(np.geomspace(1e-9, 0.9, 20)))
 TIKHONOV = Regularization("tikhonov", (*np.geomspace(1e-6, 1, 19), np.inf))
 
 
-def default_regularization(groups: np.ndarray | None) -> Regularization:
-    """scikit-matter's for folds by atom, the one measured to be best for folds by group."""
-    return CUTOFF if groups is None else TIKHONOV
-
-
 def two_folds(
     n: int, groups: np.ndarray | None = None, *, shuffle: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:

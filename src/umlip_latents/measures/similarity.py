@@ -4,18 +4,17 @@ Where a reconstruction error fits a map on training atoms and judges it on other
 look at one set of atoms. Each takes the tables of all models, since most of the work is done once
 for a table, and returns the value of every ordered pair: row = source, column = target. None
 changes if the features of a table are shifted, turned (but for `pwcca`) or all multiplied by one
-number. `MEASURES` says which are large for features that are alike; those that look at
-neighbours are in `neighbours`. Kernels and neighbours take a square matrix of the atoms for every
-table: 1 GB for 30 tables of 2,000 atoms.
+number. Those that look at neighbours are in `neighbours`. Kernels and neighbours take a square
+matrix of the atoms for every table: 1 GB for 30 tables of 2,000 atoms.
 """
 
 from collections.abc import Callable, Sequence
 from itertools import combinations_with_replacement
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics.pairwise import rbf_kernel
 
+from ..resources import InputError
 from . import neighbours
 from .neighbours import Tables, median_distance, normalize_products, standardize_tables
 from .parallel import run_tasks
@@ -160,33 +159,20 @@ def procrustes(tables: Tables) -> np.ndarray:
     return np.sqrt(np.clip(1 - overlaps, 0, None))
 
 
-class Measure(NamedTuple):
-    """A measure without a fitted map, and how its values are to be read."""
-
-    function: Callable
-    larger: bool = True  # a larger value means more alike
-    local: bool = False  # it looks at neighbours, and takes the groups of the atoms
-
-
-MEASURES = {
-    "cka": Measure(cka),
-    "cka-rbf": Measure(rbf_cka),
-    "overlap": Measure(neighbours.neighbour_overlap, local=True),
-    "cknna": Measure(neighbours.cknna, local=True),
-    "svcca": Measure(svcca),
-    "pwcca": Measure(pwcca),
-    "procrustes": Measure(procrustes, larger=False),
-    "imbalance": Measure(neighbours.information_imbalance, larger=False, local=True),
-}
+OF_TABLES = {"cka": cka, "cka-rbf": rbf_cka, "svcca": svcca, "pwcca": pwcca}
+OF_TABLES |= {"procrustes": procrustes}
+OF_NEIGHBOURS = {"overlap": neighbours.neighbour_overlap, "cknna": neighbours.cknna}
+OF_NEIGHBOURS |= {"imbalance": neighbours.information_imbalance}
 
 
 def similarity_matrix(metric: str | Callable, tables: Tables, groups: np.ndarray) -> np.ndarray:
-    """Values of a measure of `MEASURES`, or of one's own, for all ordered pairs of tables.
+    """Values of a similarity, a distance or a measure of one's own for all pairs of tables.
 
     Parameters
     ----------
     metric
-        Its name, or a function of the standardised tables of source and target.
+        Its name in `OF_TABLES` or `OF_NEIGHBOURS`, or a function of the standardised tables of
+        source and target.
     tables
         (n_atoms, width) each, the same atoms in every one.
     groups
@@ -201,7 +187,7 @@ def similarity_matrix(metric: str | Callable, tables: Tables, groups: np.ndarray
     Raises
     ------
     InputError
-        Those of the measure.
+        Those of the measure; one's own fails, or returns what is no number.
 
     Examples
     --------
@@ -209,11 +195,19 @@ def similarity_matrix(metric: str | Callable, tables: Tables, groups: np.ndarray
     >>> similarity_matrix("procrustes", [x, 3 * x], np.arange(40)).round(6).tolist()
     [[0.0, 0.0], [0.0, 0.0]]
     """
-    if callable(metric):
-        xs = standardize_tables(tables)
-        return np.array([[float(metric(source, target)) for target in xs] for source in xs])
-    measure = MEASURES[metric]
-    return measure.function(tables, groups) if measure.local else measure.function(tables)
+    if metric in OF_TABLES:
+        return OF_TABLES[metric](tables)
+    if metric in OF_NEIGHBOURS:
+        return OF_NEIGHBOURS[metric](tables, groups)
+    xs, name = standardize_tables(tables), metric.__name__
+    try:
+        found = np.array([[metric(source, target) for target in xs] for source in xs], dtype=float)
+    except Exception as error:  # whatever one's own code raises
+        why = f"fails on two tables with {type(error).__name__} ({error})"
+        raise InputError(f"{name}: {why}.") from error
+    if found.shape != (len(xs), len(xs)) or not np.isfinite(found).all():
+        raise InputError(f"{name}: a measure of two tables must return one finite number.")
+    return found
 
 
 def half_samples(

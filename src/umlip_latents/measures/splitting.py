@@ -57,32 +57,26 @@ def draw_splits(
 ) -> tuple[np.ndarray, list[Atoms]]:
     """(n_atoms,) what each atom is held out with, and training and test atoms of each split."""
     check_at_least(1, n_splits=n_splits)
-    labels = group_labels(features, split)
-    splits = [draw_atoms(features, labels, split, split.seed + i) for i in range(n_splits)]
-    if within_element:
-        numbers = features.numbers
-        splits = [(train, with_known_element(numbers, train, test)) for train, test in splits]
+    groups, numbers = group_labels(features, split), features.numbers
+    labels = np.repeat(groups, features.n_atoms)
+    n_test = max(1, min(1000, len(labels) // 4)) if split.n_test is None else split.n_test
+    by, splits = "atom" if split.by == "atom" else "structure", []
+    for seed in range(split.seed, split.seed + n_splits):
+        train, test = split_atoms(features.n_atoms, n_test, by=by, groups=groups, seed=seed)
+        left = np.random.default_rng(seed).permutation(np.unique(labels[train]))
+        share = left[: max(2, round(split.train_share * len(left)))]
+        train = train[np.isin(labels[train], share)]
+        splits.append((train, with_known_element(numbers, train, test) if within_element else test))
     return labels, splits
 
 
-def group_labels(one: Features, split: Split) -> np.ndarray:
-    """(n_atoms,) what each atom is held out with: a structure, a system, or a label of `groups`."""
-    labels = one.kept
+def group_labels(features: Features, split: Split) -> np.ndarray:
+    """(n_structures,) what each is held out with: itself, a system, or a label of `groups`."""
+    labels = features.kept
     if split.groups is not None:
-        if len(split.groups) <= one.kept.max():
+        if len(split.groups) <= labels.max():
             raise InputError(f"{len(split.groups)} groups do not label all input structures.")
-        labels = np.asarray(split.groups)[one.kept]
+        labels = np.asarray(split.groups)[labels]
     elif split.by == "system":
-        labels = chemical_systems(one.numbers, one.n_atoms)
-    return np.repeat(np.unique(labels, return_inverse=True)[1], one.n_atoms)
-
-
-def draw_atoms(one: Features, labels: np.ndarray, split: Split, seed: int) -> Atoms:
-    """Training and test atoms; of the groups that are not held out, a share is trained on."""
-    n_test = max(1, min(1000, len(labels) // 4)) if split.n_test is None else split.n_test
-    groups = labels[np.cumsum(one.n_atoms) - one.n_atoms]
-    by = "atom" if split.by == "atom" else "structure"
-    train, test = split_atoms(one.n_atoms, n_test, by=by, groups=groups, seed=seed)
-    left = np.random.default_rng(seed).permutation(np.unique(labels[train]))
-    share = left[: max(2, round(split.train_share * len(left)))]
-    return train[np.isin(labels[train], share)], test
+        labels = chemical_systems(features.numbers, features.n_atoms)
+    return np.unique(labels, return_inverse=True)[1]

@@ -9,16 +9,18 @@ keeps the number of atoms and their mean, which is known only at the end.
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..resources import InputError, torch_device
+from ..resources import InputError
 from .gfre import Tables, error_matrix, fit_pairs, global_residuals, global_tasks
-from .parallel import count_jobs, run_tasks
+from .parallel import run_tasks
 from .preprocess import check_split, standardize
-from .regression import Regularization, default_regularization, two_folds
+from .reconstruction import FitOptions
+from .regression import two_folds
 
 TASKS_PER_JOB = 4
 
@@ -31,9 +33,7 @@ def streaming_gfre(
     test: np.ndarray,
     *,
     groups: np.ndarray | None = None,
-    regularization: Regularization | None = None,
-    device: str = "auto",
-    n_jobs: int | None = None,
+    **options: Any,
 ) -> pd.DataFrame:
     """GFRE of all ordered pairs, from features that are never in memory together.
 
@@ -45,8 +45,10 @@ def streaming_gfre(
         than the widths add up to is efficient.
     train, test
         Atom indices over all blocks, as from `split_atoms`.
-    groups, regularization, device, n_jobs
+    groups
         As in `reconstruction_matrix`.
+    **options
+        ``regularization``, ``device`` and ``n_jobs`` of `FitOptions`.
 
     Returns
     -------
@@ -67,8 +69,7 @@ def streaming_gfre(
     """
     train, test = np.asarray(train, dtype=int), np.asarray(test, dtype=int)
     check_split(train, test)
-    device = torch_device(device)
-    n_jobs = count_jobs(n_jobs, device)
+    how, n_jobs = FitOptions(**options).resolve(groups)
     shapes = run_tasks(block_shapes, [(blocks, i) for i in range(len(blocks))], n_jobs)
     widths = {name: width for name, (_, width) in shapes[0].items()}
     sizes = [next(iter(each.values()))[0] for each in shapes]
@@ -79,17 +80,21 @@ def streaming_gfre(
     n_atoms, last = sum(sizes), max(train.max(), test.max())
     if last >= n_atoms:
         raise InputError(f"The blocks hold {n_atoms} atoms, the split names atom {last}.")
-    parts = np.full(n_atoms, -1)
     halves = two_folds(len(train), None if groups is None else np.asarray(groups)[train])
+    parts = np.full(n_atoms, -1)
     for i, atoms in enumerate([*(train[half] for half in halves), test]):
         parts[atoms] = i
     parts = np.split(parts, np.cumsum(sizes)[:-1])
     spans = np.array_split(range(len(blocks)), min(len(blocks), TASKS_PER_JOB * n_jobs))
-    tasks = [(blocks, {i: parts[i] for i in span}, device) for span in spans]
-    factors = merge_factors(run_tasks(factorize_blocks, tasks, n_jobs), device)
-    how = {"regularization": regularization or default_regularization(groups), "device": device}
-    how["n_samples"] = [*map(len, halves)]
-    return factor_errors(factors, widths, how, n_jobs, len(test))
+    tasks = [(blocks, {i: parts[i] for i in span}, how["device"]) for span in spans]
+    factors = merge_factors(run_tasks(factorize_blocks, tasks, n_jobs), how["device"])
+    rows, lengths = np.vstack(factors), [*map(len, factors)]
+    columns = np.split(rows[:, 1:], np.cumsum([*widths.values()])[:-1], axis=1)
+    known, named = slice(sum(lengths[:2])), zip(widths, columns, strict=True)
+    tables = {name: standardize(x, known, name, rows[:, 0]) for name, x in named}
+    fit = partial(global_residuals, **how, n_samples=[*map(len, halves)])
+    errors = fit_pairs(fit, global_tasks(tables, tables, product(tables, tables), lengths), n_jobs)
+    return error_matrix(errors, [*widths], len(test))
 
 
 def block_shapes(blocks: Sequence[Tables], number: int) -> dict[str, tuple[int, ...]]:
@@ -112,16 +117,3 @@ def merge_factors(factors: Sequence[Factors], device: torch.device) -> Factors:
     """The factors of the atoms of all: R of the QR factorisation of the stacked ones."""
     stacks = [torch.as_tensor(np.vstack(some)) for some in zip(*factors, strict=True)]
     return [torch.linalg.qr(stack.to(device), "r").R.cpu().numpy() for stack in stacks]
-
-
-def factor_errors(
-    factors: Factors, widths: dict[str, int], how: dict, n_jobs: int, n_test: int
-) -> pd.DataFrame:
-    """GFRE of all ordered pairs of models from the factors of all atoms."""
-    rows, sizes = np.vstack(factors), [*map(len, factors)]
-    columns = np.split(rows[:, 1:], np.cumsum([*widths.values()])[:-1], axis=1)
-    known, named = slice(sum(sizes[:2])), zip(widths, columns, strict=True)
-    tables = {name: standardize(x, known, name, rows[:, 0]) for name, x in named}
-    tasks = global_tasks(tables, tables, product(tables, tables), sizes)
-    errors = fit_pairs(partial(global_residuals, **how), tasks, n_jobs)
-    return error_matrix(errors, [*widths], n_test)

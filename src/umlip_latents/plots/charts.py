@@ -1,10 +1,8 @@
 """Intervals, and two numbers of every model on one line."""
 
 from collections.abc import Mapping
-from itertools import cycle
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -33,23 +31,18 @@ def interval_plot(table: pd.DataFrame, *, xlabel: str, guide: Mapping[str, float
     ['data: half']
     """
     places, rows = pd.factorize(table["aspect"] + ": " + table["level"])
-    directions = table.assign(place=places).groupby("direction", sort=False)
-    n = len(directions)
-    # the labels leave the axis its room, the rows their points
-    width, height = 4.5 + 0.09 * max(map(len, rows)), 1.4 + (0.2 + 0.05 * n) * len(rows)
-    _, axis = plt.subplots(figsize=(max(6.5, width), height))
+    _, axis = plt.subplots(figsize=(7.5, 1.4 + 0.3 * len(rows)))
     for label, value in guide.items():
         axis.axvline(value, label=label, color="0.5", linestyle="--", linewidth=1)
-    shifts = min(0.13, 0.35 / n) * np.arange(1 - n, n, 2)
-    for (direction, part), shift, marker in zip(directions, shifts, cycle("osD^"), strict=False):
-        reach = np.abs(part[["ratio_low", "ratio_high"]].sub(part["ratio"], axis=0)).T
-        look = {"fmt": marker, "markersize": 5, "linewidth": 1.3}
-        axis.errorbar(part["ratio"], part["place"] + shift, xerr=reach, label=direction, **look)
+    directions = table.assign(place=places).groupby("direction", sort=False)
+    for shift, (direction, part) in zip((-0.13, 0.13, 0.3), directions, strict=False):
+        reach = [part["ratio"] - part["ratio_low"], part["ratio_high"] - part["ratio"]]
+        axis.errorbar(part["ratio"], part["place"] + shift, xerr=reach, fmt="o", label=direction)
     axis.set_yticks(range(len(rows)), rows)
-    axis.set(ylim=(len(rows) - 0.5, -0.5), xscale="log")
+    axis.set_xscale("log")
     plain_log_ticks(axis.xaxis)
     axis.legend()
-    return label_axes(axis, xlabel=xlabel)
+    return label_axes(axis, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
 
 
 def paired_dots(

@@ -1,10 +1,9 @@
 """Heat maps of errors between all pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -20,7 +19,8 @@ def error_heat_maps(
     *,
     marked: Mapping[str, pd.DataFrame] = MappingProxyType({}),
     n_models: int | None = None,
-    alike: Mapping[str, str] = MappingProxyType({}),
+    alike: Collection[str] = (),
+    uneven: Collection[str] = (),
 ) -> Figure:
     """Errors between 0 and 1, or measures of likeness, one panel per metric.
 
@@ -35,22 +35,28 @@ def error_heat_maps(
     n_models
         The names after so many are baselines, set apart by a line.
     alike
-        Title to what the numbers are, where a larger one means more alike.
+        Titles of those in which a larger number means more alike.
+    uneven
+        Names of features whose variance a few structures carry: they get a dagger.
 
     Examples
     --------
     >>> matrix = pd.DataFrame([[0.0, 1.2], [0.4, 0.0]], ["a", "b"], ["a", "b"])
-    >>> figure = error_heat_maps({"GFRE": matrix}, marked={"GFRE": matrix > 1})
+    >>> figure = error_heat_maps({"GFRE": matrix}, marked={"GFRE": matrix > 1}, uneven=["b"])
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['0.00', '1.20*', '0.40', '0.00']
+    >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    ['a', 'b †']
     """
     n_sources, n_targets = next(iter(matrices.values())).shape
     width, height = min(3 + 0.62 * n_targets, 13), min(1.8 + 0.55 * n_sources, 11)
     columns = 1 if n_targets > 4 else len(matrices)
     rows = len(matrices) // columns
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows))
-    for axis, (title, matrix) in zip(np.ravel(axes), matrices.items(), strict=True):
-        draw_matrix(axis, matrix, marked.get(title), alike.get(title))
+    size = {"figsize": (width * columns, height * rows), "layout": "constrained", "squeeze": False}
+    figure, axes = plt.subplots(rows, columns, **size)
+    for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
+        worse = marked.get(title, matrix.isin([]))
+        draw_matrix(axis, matrix, worse, title in alike, uneven)
         axis.set_title(title)
         for line, n in ((axis.axhline, n_sources), (axis.axvline, n_targets)):
             if n_models and n_models < n:
@@ -59,22 +65,25 @@ def error_heat_maps(
 
 
 def draw_matrix(
-    axis: Axes, matrix: pd.DataFrame, marked: pd.DataFrame | None, alike: str | None
+    axis: Axes, matrix: pd.DataFrame, worse: pd.DataFrame, alike: bool, uneven: Collection[str]
 ) -> None:
     """Draw one panel of `error_heat_maps`, with the notes that its reader needs."""
-    notes, above = ["target"], not alike and (matrix > 1).any(axis=None)
     text = matrix.map("{:.2f}".format if matrix.shape[1] <= MAX_ANNOTATED else lambda _: "")
-    if marked is not None and marked.any(axis=None):
-        text = text.where(~marked, text + "*")
-        notes.append("* not below the mean of the same neighbours")
-    if above:
-        notes.append("black: above 1")
-    colours = sns.color_palette("viridis" if alike else "viridis_r", as_cmap=True)
-    look = {"cmap": colours.with_extremes(over="black"), "vmin": 0, "vmax": 1, "square": True}
-    look |= {"fmt": "", "annot_kws": {"size": 9}, "xticklabels": True, "yticklabels": True}
-    bar = {"label": alike or "reconstruction error", "extend": "max" if above else "neither"}
-    sns.heatmap(matrix, annot=text, cbar_kws={"shrink": 0.8, **bar}, ax=axis, **look)
-    axis.set(xlabel="\n".join(notes), ylabel="source")
+    above = not alike and (matrix > 1).any(axis=None)
+    notes = {
+        "* not below the mean of the same neighbours": worse.any(axis=None),
+        "black: above 1": above,
+        "† a few structures carry the variance": {*matrix.index, *matrix.columns} & {*uneven},
+    }
+    errors = sns.color_palette("viridis_r", as_cmap=True).with_extremes(over="black")
+    look = {"cmap": "viridis" if alike else errors, "vmin": 0, "vmax": 1, "square": True}
+    for labels, names in (("xticklabels", matrix.columns), ("yticklabels", matrix.index)):
+        look[labels] = [f"{name} †" if name in uneven else name for name in names]
+    bar = {"label": "similarity" if alike else "reconstruction error", "shrink": 0.8}
+    bar["extend"] = "max" if above else "neither"
+    look |= {"annot": text.where(~worse, text + "*"), "fmt": "", "annot_kws": {"size": 9}}
+    sns.heatmap(matrix, cbar_kws=bar, ax=axis, **look)
+    axis.set(xlabel="\n".join(["target", *filter(notes.get, notes)]), ylabel="source")
     axis.grid(visible=False)
     axis.tick_params(axis="x", rotation=90)
     axis.tick_params(axis="y", rotation=0)

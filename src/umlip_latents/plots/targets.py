@@ -1,19 +1,17 @@
 """How well each model is rebuilt by the others, and by baselines."""
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import colour_names, family_colours, finish
+from .style import colour_names, family_colours, label_axes
 
-TWIN = "untrained\ntwin"  # a network of the target's own family with random weights
-MARKERS = (("|", 12), ("^", 8), ("D", 7), ("s", 8), ("P", 8))  # and their sizes
+TWIN = "untrained twin"  # a network of the target's own family with random weights
+MARKERS = {"|": 12, "^": 8, "D": 7, "s": 8, "P": 8}  # and their sizes
 
 
 def error_per_target(
@@ -48,51 +46,35 @@ def error_per_target(
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['b', 'a']
     """
-    models = [name for name in matrix.columns if name not in baselines]
+    models = [name for name in matrix if name not in baselines]
     family = np.array([families[name] for name in models])
     others = matrix.loc[models, models].where(np.not_equal.outer(family, family))
     table = pd.DataFrame({"mean": others.mean(), "family": family})
     table["rank"] = table.groupby("family")["mean"].transform("mean")
-    rows = [*table.sort_values(["rank", "family", "mean"]).index]
-    figure, axis = plt.subplots(figsize=(6.8, 1.7 + 0.27 * len(rows)))
-    axis.barh(range(len(rows)), table.loc[rows, "mean"], height=0.7, color="0.9", zorder=0)
-    look = {"s": 22, "alpha": 0.8, "linewidth": 0, "zorder": 2}
-    look["c"] = [*map(family_colours(families).get, family)]
-    for y, target in enumerate(rows):
-        axis.scatter(others[target].clip(upper=1), np.full(len(others), y), **look)
-    draw_baselines(axis, baseline_errors(matrix, families, baselines, rows, labels))
-    axis.set_yticks(range(len(rows)), rows)
+    rows = table.sort_values(["rank", "family", "mean"]).index
+    _, axis = plt.subplots(figsize=(6.8, 1.7 + 0.27 * len(rows)))
+    axis.barh(rows, table.loc[rows, "mean"], height=0.7, color="0.9", zorder=0)
+    colours, dot = family_colours(families), {"s": 22, "alpha": 0.8, "linewidth": 0}
+    for source, errors in others.iterrows():
+        axis.scatter(errors[rows].clip(upper=1), rows, color=colours[families[source]], **dot)
+    marks = baseline_errors(matrix, families, baselines, rows).rename(columns=labels)
+    hollow = {"markerfacecolor": "none", "markeredgecolor": "0.15", "markeredgewidth": 1.5}
+    for kind, (marker, size) in zip(marks, MARKERS.items(), strict=False):
+        axis.plot(marks[kind].clip(upper=1), rows, marker, markersize=size, label=kind, **hollow)
+    if len(marks.columns):
+        axis.legend()
     colour_names(axis, families)
-    axis.set(xlim=(0, 1.01), ylim=(len(rows) - 0.4, -0.6), xlabel="GFRE")
     axis.grid(visible=False, axis="y")
-    return finish(figure)
+    return label_axes(axis, xlim=(0, 1.01), ylim=(len(rows) - 0.4, -0.6), xlabel="GFRE")
 
 
 def baseline_errors(
-    matrix: pd.DataFrame,
-    families: Mapping[str, str],
-    baselines: Sequence[str],
-    targets: Sequence[str],
-    labels: Mapping[str, str],
+    matrix: pd.DataFrame, families: Mapping[str, str], baselines: Sequence[str], targets: pd.Index
 ) -> pd.DataFrame:
     """(n_targets, n_kinds) errors of the baselines, those of all untrained twins in one column."""
-    table, known = pd.DataFrame(index=targets), {families[target] for target in targets}
+    table, of_targets = pd.DataFrame(index=targets), targets.map(families)
     for name in baselines:
-        kind = TWIN if families[name] in known else labels.get(name, name)
-        own = [t for t in targets if kind != TWIN or families[t] == families[name]]
+        twin = of_targets == families[name]
+        own, kind = (targets[twin], TWIN) if twin.any() else (targets, name)
         table.loc[own, kind] = matrix.loc[name, own]
     return table
-
-
-def draw_baselines(axis: Axes, table: pd.DataFrame) -> None:
-    """Grey marks, a shape for each kind, which are named above the first row that has them."""
-    look = {"markerfacecolor": "none", "markeredgecolor": "0.15", "markeredgewidth": 1.5}
-    table = table.clip(upper=1)
-    for kind, (marker, size) in zip(table, cycle(MARKERS), strict=False):
-        axis.plot(table[kind], range(len(table)), marker, markersize=size, **look)
-    first = {kind: (table[kind].dropna().iloc[0], table[kind].notna().argmax()) for kind in table}
-    places = np.linspace(0, 1, 2 * len(first) + 1)[1::2]
-    line = {"arrowstyle": "-", "color": "0.6", "shrinkB": 4, "linewidth": 0.8}
-    words = {"ha": "center", "va": "bottom", "fontsize": 10, "color": "0.15"}
-    for kind, x in zip(sorted(first, key=first.get), places, strict=True):
-        axis.annotate(kind, first[kind], (x, -1), arrowprops=line, annotation_clip=False, **words)
