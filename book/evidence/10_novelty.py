@@ -1,6 +1,7 @@
 """The sentences of chapter 10, and what fills their numbers."""
 
 BASELINES = ["chgnet-untrained-s0", "symmetry-functions", "element"]
+NOTICED = ["with Ni", "with Li"]
 
 
 def sentences(tables):
@@ -23,6 +24,9 @@ def sentences(tables):
     )
     cell = leverage.pivot(index="case", columns="model", values="area")
     mean = leverage.pivot_table(index="case", columns="who", values="area")
+    yield "CHGNet notices nickel and lithium ({:.2f} and {:.2f})", *cell["chgnet-0.3.0"][NOTICED]
+    lanthanum = cell.loc["with La"].drop(BASELINES)
+    yield "looks ordinary to all five ({:.2f} to {:.2f})", lanthanum.min(), lanthanum.max()
     assert (
         cell.loc[["molecule", "dimer"], ["tensornet-matpes-pbe", "m3gnet-matpes-pbe"]] > 0.9
     ).all(axis=None)

@@ -88,10 +88,9 @@ def build(
         pages = {"chapters": [{"file": "book/glossary"}]}
         toc = {"format": "jb-book", "root": f"notebooks/{name}", "parts": [pages]}
     source = empty_source(output)
-    if output != ROOT / "_build":  # where the notebooks have them by themselves
-        folders = {"store": folder / "features", "results": output / "results"}
-        relative = {key: os.path.relpath(path, ROOT / "notebooks") for key, path in folders.items()}
-        parameters = {name: relative | given for name, given in parameters.items()}
+    folders = {"store": folder / "features", "results": output / "results"}
+    relative = {key: os.path.relpath(path, ROOT / "notebooks") for key, path in folders.items()}
+    parameters = {name: relative | given for name, given in parameters.items()}
     execute_all(parameters, source)
     if settings:
         remove_findings(source / "notebooks" / f"{name}.ipynb")
@@ -228,13 +227,22 @@ def execute(notebook: Path, source: Path, parameters: Mapping[str, Any]) -> str:
         cause = f"{error.ename} ({' '.join(error.evalue.split())})"
         where = f"{notebook.name}: cell [{error.exec_count}]"
         raise InputError(f"{where} stops with {cause}, see {target}.") from None
+    if {*given} <= {"store", "results"}:  # folders, of no interest to a reader
+        remove_cells(target, "injected-parameters")
     return f"{time.monotonic() - start:6.0f} s  {notebook.stem}"
+
+
+def remove_cells(path: Path, tag: str) -> None:
+    """Take the cells that have a tag out of a notebook."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [c for c in notebook.cells if tag not in c.metadata.get("tags", [])]
+    nbformat.write(notebook, path)
 
 
 def remove_findings(path: Path) -> None:
     """Take what the book found out of a notebook that ran on other data: findings and captions."""
+    remove_cells(path, "finding")
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells = [c for c in notebook.cells if "finding" not in c.metadata.get("tags", [])]
     for cell in notebook.cells:
         if "mystnb" in cell.metadata:
             cell.metadata["mystnb"] = {"image": {"alt": "A figure of this chapter on other data"}}
