@@ -43,14 +43,15 @@ def paragraph(name: str, claim: Mapping) -> str:
 def draw_claims(claims: Mapping[str, Mapping]) -> Figure:
     """The paper's number and ours, a row for each claim that has both, coloured by the verdict."""
     both = [claim for claim in claims.values() if "here" in claim]
-    figure, axis = plt.subplots(figsize=(7, 0.5 + 0.38 * len(both)))
+    figure, axis = plt.subplots(figsize=(5, 0.5 + 0.58 * len(both)))  # narrow, for a phone
     for row, claim in enumerate(both):
         colour = COLOURS[claim["verdict"]]
         axis.plot([claim["paper"], claim["here"]], [row, row], color=colour, linewidth=2)
         axis.plot(claim["paper"], row, "o", color=colour, markerfacecolor="white", markersize=8)
         axis.plot(claim["here"], row, "o", color=colour, markersize=8)
-    axis.set_yticks(range(len(both)), [fill(claim["claim"][:-1], 44) for claim in both], fontsize=9)
-    axis.set(xlim=(0, 1), ylim=(len(both) - 0.5, -0.5))
+        axis.text(0.01, row - 0.2, fill(claim["claim"][:-1], 56), va="bottom", fontsize=10)
+    axis.set_yticks(range(len(both)), [""] * len(both))
+    axis.set(xlim=(0, 1), ylim=(len(both) - 0.6, -0.8))
     axis.set_xlabel("hollow: the paper, full: this book")
     handles = [plt.Line2D([], [], color=colour, label=word) for word, colour in COLOURS.items()]
     figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
