@@ -56,7 +56,10 @@ def sentences(tables):
         "to {:.2f} after the fourth, and the way back is always easier, {:.2f}",
         *chgnet.loc["4"][:2],
     )
-    yield "first and second interaction miss {:.2f} of each other, both ways", mace.loc["2", "added"]
+    yield (
+        "first and second interaction miss {:.2f} of each other, both ways",
+        mace.loc["2", "added"],
+    )
     assert abs(mace.loc["2", "added"] - mace.loc["2", "lost"]) < 0.01
     yield "knew ({:.2f})", chgnet.loc["last", "lost"]
 

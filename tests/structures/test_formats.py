@@ -140,3 +140,7 @@ def test_what_is_not_certain_is_asked_for(name, content, options, why, tmp_path)
         load_structures(path, **options)
     assert name in str(caught.value) or options
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_labels_stay_those_of_the_structure_they_were_written_for():
+    assert load_structures("li3ps4-gfn1")[0].get_potential_energy() < -2000

@@ -96,6 +96,8 @@ def set_elements(atoms: Atoms, labels: Sequence, types: Types, known: Mapping[st
         index = numbers.index(0)
         raise InputError(f"atom {index} is {labels[index]!r}, of no certain element; {TELL}.")
     atoms.numbers = numbers
+    if atoms.calc:
+        atoms.calc.atoms = atoms.copy()  # or its results would be those of others
     return atoms
 
 
