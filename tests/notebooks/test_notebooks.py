@@ -19,6 +19,7 @@ def test_notebooks_are_clean_and_parameterized(path):
     nbformat.validate(notebook)
     code = [c for c in notebook.cells if c.cell_type == "code"]
     assert "parameters" in code[0].metadata.get("tags", [])
+    assert 'results = "../_build/mine"' in code[0].source  # a run by hand leaves the book's alone
     assert all(not c.outputs and c.execution_count is None for c in code)
     assert notebook.cells[0].cell_type == "markdown"
     assert notebook.cells[0].source.startswith(f"# {path.stem[:2]} ")

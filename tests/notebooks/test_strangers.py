@@ -46,16 +46,20 @@ MOLECULES = [molecule(name) for name in ("H2O", "CH4", "NH3", "CH3CH2OH", "C2H4"
 SALTS = [("NaCl", 5.64), ("MgO", 4.21), ("LiF", 4.03), ("KBr", 6.6), ("CaO", 4.8), ("NaF", 4.62)]
 CRYSTALS = [bulk(name, "rocksalt", a=a).repeat((1, 1, 2)) for name, a in SALTS]
 MISSING = "mace-mp-0a-small"
+SILICON = [bulk("Si", cubic=True)]
 # structures, models and baselines: salts, a model of one's own, and a baseline that cannot be had;
-# molecules without a cell, two models
+# molecules without a cell, two models; a single element, whose one-hot vectors do not vary
 SETS = (
     (CRYSTALS, ["chgnet-0.3.0", "my_model.py:NearestDistances"], ["element", MISSING]),
     (MOLECULES, ["chgnet-0.3.0", "chgnet-r2scan"], ["element"]),
+    (SILICON, ["chgnet-0.3.0", "my_model.py:NearestDistances"], ["element"]),
 )
 
 
 @pytest.fixture(
-    scope="module", params=[0, pytest.param(1, marks=pytest.mark.slow)], ids=["salts", "molecules"]
+    scope="module",
+    params=[0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))],
+    ids=["salts", "molecules", "one element"],
 )
 def runs(request, tmp_path_factory):
     """The executed notebooks, or what stopped them, by name.
