@@ -2,12 +2,15 @@
 
 import gzip
 import json
+import re
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.io import write
 from pymatgen.core import Lattice, Molecule, Structure
 
-from umlip_latents import load_structures
+from umlip_latents import extract_features, load_structures
 from umlip_latents.resources import InputError
 
 NACL, WATER = [("Na", 0), ("Cl", 2)], "3\n{}\n{} 0 0 0\n{} 0 0 1\n{} 0 1 0\n"
@@ -24,6 +27,10 @@ MODEL = (
 )
 MODELS = "CRYST1    4.000    4.000    4.000  90.00  90.00  90.00 P 1\n" + 2 * MODEL
 POSCAR = "c\n1.0\n4 0 0\n0 4 0\n0 0 4\n{}1 1\nDirect\n0 0 0\n.5 .5 .5\n"
+FIXED = POSCAR.replace("Dir", "Selective\nDir").replace(
+    "0 0 0\n.5 .5 .5", "0 0 0 F F T\n.5 .5 .5 T T T"
+)
+SLAB = '2\npbc="T T F" Lattice="4 0 0 0 4 0 0 0 0"\nNa 0 0 0\nCl 2 2 2\n'
 GRO = "t\n 1\n    1SOL     OW    1   0.000   0.000   0.000\n 1 1 1\n"
 CELL, SITES = Lattice.cubic(4), [[0, 0, 0], [0.5, 0.5, 0.5]]
 SALT = Structure(CELL, ["Na", "Cl"], SITES).as_dict()
@@ -61,6 +68,9 @@ READ = [
     ("POSCAR", POSCAR.format("Na_pv Cl\n"), {}, ["NaCl"]),
     ("old.vasp", POSCAR.format(""), {"types": ["Na", "Cl"]}, ["NaCl"]),
     ("d.vasp", POSCAR.format("O D\n"), {}, ["OH"]),
+    ("volume.vasp", POSCAR.format("Na Cl\n").replace("1.0", "-64"), {}, ["NaCl"]),
+    ("left.vasp", POSCAR.format("Na Cl\n").replace("4 0 0\n0 4 0", "0 4 0\n4 0 0"), {}, ["NaCl"]),
+    ("fixed.vasp", FIXED.format("Na Cl\n"), {}, ["NaCl"]),
     ("a.json", json.dumps(SALT), {}, ["NaCl"]),
     ("b.json", json.dumps([SALT, HYDROXYL]), {}, ["NaCl", "OH"]),
     ("a.json.gz", gzip.compress(json.dumps(PANDAS).encode()), {}, ["NaCl", "NaCl"]),
@@ -72,6 +82,7 @@ READ = [
     ("e.xyz", "\ufeff" + WATER.format("", "O", "H", "H"), {}, ["OH2"]),
     ("f.xyz", 2 * (WATER.format("i = 1, E = -17.1", *"OHH") + "\n"), {}, ["OH2", "OH2"]),
     ("g.xyz", "1\nProperties=type:I:1:pos:R:3\n1 0 0 0\n", {"types": ["Na"]}, ["Na"]),
+    ("slab.xyz", SLAB, {}, ["NaCl"]),
     ("h.xyz", "1\nProperties=pos:R:3:Z:I:1\n0 0 0 8\n", {}, ["O"]),
     ("i@0 j.xyz.gz", gzip.compress(WATER.format("", *"OHH").encode()), {}, ["OH2"]),
 ]
@@ -115,16 +126,23 @@ REFUSED = [
 ]
 
 
-def save(folder, name, content):
-    """A file of some text or bytes."""
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+@pytest.fixture
+def save(tmp_path, monkeypatch):
+    """Write a file of some text or bytes, into the folder where the test runs."""
+    monkeypatch.chdir(tmp_path)
+
+    def save(name, content):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return name
+
+    return save
 
 
 @pytest.mark.parametrize(("name", "content", "options", "formulas"), READ)
-def test_elements_are_those_of_the_file(name, content, options, formulas, tmp_path):
-    found = load_structures(save(tmp_path, name, content), **options)
+def test_elements_are_those_of_the_file(name, content, options, formulas, save):
+    found = load_structures(save(name, content), **options)
     assert [str(atoms.symbols) for atoms in found] == formulas
     for atoms in found:  # and nothing else has changed
         if str(atoms.symbols) == "NaCl":
@@ -134,13 +152,93 @@ def test_elements_are_those_of_the_file(name, content, options, formulas, tmp_pa
 
 
 @pytest.mark.parametrize(("name", "content", "options", "why"), REFUSED)
-def test_what_is_not_certain_is_asked_for(name, content, options, why, tmp_path):
-    path = save(tmp_path, name, content)
+def test_what_is_not_certain_is_asked_for(name, content, options, why, save):
+    save(name, content)
     with pytest.raises(InputError, match=why) as caught:
-        load_structures(path, **options)
-    assert name in str(caught.value) or options
+        load_structures(name, **options)
+    assert name in str(caught.value) or "'Xx'" in why
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_labels_stay_those_of_the_structure_they_were_written_for():
     assert load_structures("li3ps4-gfn1")[0].get_potential_energy() < -2000
+
+
+# what is asked for in a folder of two lattices and a trajectory of five, and the lattice constants
+SOURCES = {
+    "cifs": [3, 4],
+    "cifs/*.cif": [3],
+    "*.traj@1:3": [3.1, 3.2],
+    "run.traj@0": [3],
+    "run.traj@-1": [3.4],
+    "run.traj@::2": [3, 3.2, 3.4],
+    "a@0 b.xyz": [5],
+    ("run.traj@:1", "a@0 b.xyz@0"): [3, 5],
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_folders_patterns_slices_and_several_files(source, save, capsys):
+    save("cifs/README.md", "words")
+    for name, lengths in {"cifs/b.xyz": [4], "cifs/a.cif": [3], "a@0 b.xyz": [5]}.items():
+        write(name, [Atoms("Cu", cell=[a] * 3, pbc=True) for a in lengths])
+    write("run.traj", [Atoms("Cu", cell=[3 + i / 10] * 3, pbc=True) for i in range(5)])
+    found = load_structures(source)
+    assert [atoms.cell[0, 0] for atoms in found] == pytest.approx(SOURCES[source])
+    assert ("README.md" in capsys.readouterr().err) == (source == "cifs")
+    for bad, why in (
+        ("run.traj@9", "no structure"),
+        ("run.traj@x", "no slice"),
+        ("*.cif", "no such"),
+    ):
+        with pytest.raises(InputError, match=why):
+            load_structures(bad)
+
+
+def test_what_is_bad_or_empty_is_left_out_and_named(save, capsys):
+    good, bad = WATER.format("", *"OHH"), WATER.format("", "O", "H", "Bq")
+    found = load_structures([save("a.xyz", good + "0\n\n" + bad + good)], skip_bad=True)
+    assert [str(atoms.symbols) for atoms in found] == ["OH2", "OH2"]
+    empty, left_out = capsys.readouterr().err.splitlines()
+    assert empty == "a.xyz, line 6, structure 1: has no atoms and is left out."
+    assert re.match("left out: a.xyz, line 8, structure 2: atom 2 is 'Bq'", left_out)
+    save("b.cif", 2 * CIF.format("a", "Cu 0 0 0 1", "").replace("data_a", "data_b"))
+    assert len(load_structures(["a.xyz@0", save("c.cif", "data_"), "b.cif"], skip_bad=True)) == 3
+    with pytest.raises(InputError, match=r"c.cif, a.xyz@2: holds no"):
+        load_structures(["c.cif", "a.xyz@2"], skip_bad=True)
+
+
+@pytest.mark.parametrize("prefix", ["REF_", "dft_"])
+def test_labels_of_another_name_are_said_or_taken(prefix, save, capsys):
+    keys = f'{prefix}energy=-1.5D0 {prefix}stress="1 6 5 6 2 4 5 4 3" energies=0'
+    comment = f"Properties=species:S:1:pos:R:3:{prefix}forces:R:3 {keys}"
+    name = save("a.xyz", f"2\n{comment}\nH 0 0 0 1 2 3\nH 0 0 1 4 5 6\n")
+    assert load_structures(name)[0].calc is None
+    assert f"no energy, but {prefix}energy, {prefix}forces" in capsys.readouterr().err
+    (found,) = load_structures(name, energy_key=f"{prefix}energy")
+    assert capsys.readouterr().err == ""
+    assert found.get_potential_energy() == -1.5
+    assert found.get_forces().tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert found.get_stress().tolist() == [1, 2, 3, 4, 5, 6]
+    name = save("b.xyz", f"1\n{prefix}:energy=2\nH 0 0 0\n")  # as in mtt::energy
+    assert load_structures(name, energy_key=f"{prefix}:energy")[0].calc.results == {"energy": 2}
+
+
+def test_charges_and_spins_are_said_to_be_ignored(save, capsys):
+    load_structures(save("a.xyz", WATER.format("charge=0 spin=1", *"OHH")))
+    assert capsys.readouterr().err == ""
+    load_structures(save("b.xyz", WATER.format("charge=-1 spin=2", *"OHH")))
+    assert re.findall(r"b.xyz: (\w+) is ignored", capsys.readouterr().err) == ["charge", "spin"]
+
+
+def test_mirror_images_have_the_same_features_and_other_isomers_do_not():
+    one = Atoms(
+        "CHFClBr", [(0, 0, 0), (0.6, 0.6, 0.6), (-0.8, -0.8, 0.8), (-1, 1, -1), (1, -1, -1)]
+    )
+    mirrored, other = one.copy(), one.copy()
+    mirrored.positions[:, 0] *= -1
+    other.positions[1:3] *= 1.1
+    found = extract_features([one, mirrored, other], "mini-mace-mptrj", progress=False).features
+    one, mirrored, other = np.split(found, 3)
+    assert mirrored == pytest.approx(one, abs=1e-5)
+    assert other != pytest.approx(one, abs=1e-2)

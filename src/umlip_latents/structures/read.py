@@ -90,6 +90,8 @@ def load_structures(
         frames = []
         with guard(path, skip_bad):
             frames = [*enumerate(list_frames(path, format, known))][::every][wanted]
+        if not frames and len(files) > 1:
+            print(f"{path}: holds no structure.", file=sys.stderr)
         for number, (line, parse) in frames:
             where = f"{path}{line}, structure {number}"
             with guard(where, skip_bad):
