@@ -124,9 +124,9 @@ def parse_xyz(lines: list[str], types: Types) -> Atoms:
     if len(rows) == int(count):  # else vectors of the cell follow, and the comment has no keys
         if "Properties=" not in comment:
             comment = f"Properties=species:S:1:pos:R:3 {comment}"
-        comment = re.sub(r"\b(species|symbols):S:1\b", "label:S:1", comment)
+        comment = re.sub(r"\b(species|symbols):S:1\b", "_label:S:1", comment)
     (atoms,) = read_with_ase(io.StringIO("\n".join([count, comment, *rows])), "extxyz")
-    labels = atoms.arrays.pop("label", atoms.arrays.get("element", atoms.arrays.get("type")))
+    labels = atoms.arrays.pop("_label", atoms.arrays.get("element", atoms.arrays.get("type")))
     if labels is None or atoms.numbers.any():
         return atoms
     numbers = {int(label) for label in labels if str(label).isdecimal()}
@@ -189,6 +189,7 @@ def parse_json(node: dict) -> Atoms:
 
 def read_pdb(text: str, name: str, types: Types) -> Frames:
     """The models. What stands above the first, such as its cell, holds for all."""
+    text = re.sub(r"^((?:ATOM  |HETATM).{70}) [DT]\b", r"\1 H", text, flags=re.MULTILINE)
     rows = re.findall(r"^(?:ATOM|HETATM).*", text, re.MULTILINE)
     if not all(row[76:78].strip().capitalize() in ELEMENTS for row in rows):
         raise InputError("an atom has a name, but no element in columns 77 and 78; write it there.")
