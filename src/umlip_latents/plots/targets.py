@@ -56,7 +56,8 @@ def error_per_target(
     axis.barh(rows, table.loc[rows, "mean"], height=0.7, color="0.9", zorder=0)
     colours, dot = family_colours(families), {"s": 22, "alpha": 0.8, "linewidth": 0}
     for source, errors in others.iterrows():
-        axis.scatter(errors[rows].clip(upper=1), rows, color=colours[families[source]], **dot)
+        known = errors.dropna().clip(upper=1)
+        axis.scatter(known, known.index, color=colours[families[source]], **dot)
     marks = baseline_errors(matrix, families, baselines, rows).rename(columns=labels)
     hollow = {"markerfacecolor": "none", "markeredgecolor": "0.15", "markeredgewidth": 1.5}
     for kind, (marker, size) in zip(marks, MARKERS.items(), strict=False):
