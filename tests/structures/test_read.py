@@ -34,37 +34,6 @@ def test_embedded_set_is_what_its_builder_builds(embedded):
         assert moved.max() < 1e-6, old.info
 
 
-H = "1\n\nH 0 0 0\n"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such file or data set"),
-        ("", "holds no structure|ASE cannot read"),
-        ("not a structure\nat all\n", "ASE cannot read"),
-        (H + "1\n\nH 0 0 nan\n", "structure 1: has a position"),
-        (H + "3\n\nH 0 0 0\n", "structure 1: announces 3 atoms, but 1 lines follow"),
-        (f"{10**15}\n\nH 0 0 0\n", f"structure 0: announces {10**15} atoms, but 1 lines follow"),
-    ],
-)
-def test_unusable_files_are_named_with_the_reason(tmp_path, content, message):
-    path = tmp_path / "broken.xyz"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(InputError, match=message) as caught:
-        load_structures(path)
-    assert "broken.xyz" in str(caught.value)
-
-
-def test_numbers_in_a_comment_and_lines_of_the_cell_are_no_counts(tmp_path):
-    cell = "".join(f"VEC{i + 1} {' '.join(map(str, row))}\n" for i, row in enumerate(4 * CUBE))
-    (tmp_path / "a.xyz").write_text(f"1\n123456789\nH 0 0 0\n2\n\nH 0 0 0\nH 0 0 1\n{cell}{H}\n")
-    found = load_structures(tmp_path / "a.xyz")
-    assert [len(a) for a in found] == [1, 2, 1]
-    assert found[1].cell.volume == pytest.approx(64)
-
-
 def test_a_changed_or_unverified_data_set_is_refused(tmp_path, monkeypatch):
     (tmp_path / "mptrj-random-1k.xyz").write_text("1\n\nH 0 0 0\n")
     monkeypatch.setenv("UMLIP_LATENTS_DATA", str(tmp_path))

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -226,7 +227,7 @@ def read_lammps_data(text: str, name: str, types: Types) -> Frames:
     """Atoms in the order of their ids; `types`, labels or masses tell the elements."""
     if not types and "Atom Type Labels" in text:
         types = dict(re.findall(r"^\s*(\d+)\s+([A-Z][a-z]?)\s*$", text, re.MULTILINE))
-    numbers = {int(number): ELEMENTS.get(element, 0) for number, element in types.items()}
+    numbers = defaultdict(int, {int(n): ELEMENTS.get(types[n], 0) for n in types if n.isdecimal()})
     options = {"Z_of_type": numbers or None, "sort_by_id": False}
     (atoms,) = read_with_ase(io.StringIO(text), name, **options)
     masses = atoms.arrays.get("masses", np.zeros(len(atoms)))
