@@ -73,7 +73,13 @@ def test_extract_fills_a_store_by_several_models_and_the_next_run_reads_it(files
     again = run(*command, "--model", "element", "--output", tmp_path / "e.npz")
     assert again == {"element": both["element"]}
     assert sorted((tmp_path / "store").rglob("*")) == before
-    assert Features.load(tmp_path / "e.npz").model == "element"
+    x = Features.load(tmp_path / "e.npz")
+    assert x.model == "element"
+    for ending in ("extxyz", "csv"):
+        run(*command, "--model", "element", "--output", tmp_path / f"e.{ending}")
+    read = load_structures(tmp_path / "e.extxyz")
+    assert np.array_equal(np.concatenate([a.arrays["features"] for a in read]), x.features)
+    assert (tmp_path / "e.csv").read_text() == x.to_frame().to_csv()
 
 
 def test_what_compress_writes_every_other_command_reads(files, run, tmp_path):

@@ -1,10 +1,10 @@
 from .analysis.place import Placement as Placement
 from .analysis.place import place as place
 from .features.cumulants import cumulant_features as cumulant_features
+from .features.extraction import FeatureBlocks as FeatureBlocks
 from .features.extraction import extract_features as extract_features
 from .features.extraction import features_by_layer as features_by_layer
-from .features.load import FeatureBlocks as FeatureBlocks
-from .features.load import load_features as load_features
+from .features.extraction import load_features as load_features
 from .features.table import Features as Features
 from .features.transformer import LatentFeatures as LatentFeatures
 from .measures.compare import compare as compare

@@ -113,7 +113,7 @@ def datasets() -> Answer:
 @click.option("--energy-key", help="Their name of the energy, such as REF_energy.")
 @click.option("--skip-bad", is_flag=True, help="Leave out and name what cannot be used.")
 @click.option("--layer", default="backbone", help="backbone, last, interaction-1 ...")
-@click.option("--output", type=Output(".npz"), help="NPZ file to write.")
+@click.option("--output", type=Output(".npz", ".csv", ".extxyz"), help="NPZ, table, structures.")
 @click.option("--store", type=FOLDER, help="Folder to keep features in and resume from.")
 @TRUST
 @click.option("--workers", type=click.IntRange(1), help="Parallel processes; by default all cores.")
@@ -128,7 +128,7 @@ def extract(models: Sequence[str], output: Path | None, trust: bool, **options: 
         model = latents.load_model(name, trust=trust, device=options["device"])
         found = latents.extract_features(read, model, **options)
         if output:
-            found.save(output)
+            found.save(output, read)
         for index, why in found.dropped.items():
             print(f"left out structure {index} ({read[index].get_chemical_formula()}): {why}")
         rows, columns = shape = found.features.shape
@@ -140,7 +140,7 @@ def extract(models: Sequence[str], output: Path | None, trust: bool, **options: 
 @cli.command()
 @click.argument("features", type=FILE)
 @click.option("--order", default=4, type=click.IntRange(1, 8), help="Number of cumulants.")
-@click.option("--output", required=True, type=Output(".npz"), help="NPZ file to write.")
+@click.option("--output", required=True, type=Output(".npz", ".csv"), help="NPZ, or a table.")
 def compress(features: Path, order: int, output: Path) -> Answer:
     """Cumulants of the FEATURES that extract wrote: one row per structure."""
     from .features.cumulants import structure_features

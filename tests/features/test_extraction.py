@@ -313,7 +313,7 @@ def test_blocks_hold_only_what_every_model_accepts(models, crystals, lonely, tmp
     structures = [crystals[0], lonely, crystals[1]]
     pair = [models["chgnet-0.3.0"], models["element"]]
     extract_features(structures, pair[0], store=tmp_path, progress=False)
-    with pytest.raises(InputError, match=r"element: .* lacks a block, extract the features first"):
+    with pytest.raises(InputError, match=r"element-.* lacks a block, extract the features first"):
         FeatureBlocks(structures, pair, "last", tmp_path).n_atoms()
     extract_features(structures, pair[1], store=tmp_path, progress=False)
     blocks = FeatureBlocks(structures, pair, "last", tmp_path)
@@ -334,17 +334,16 @@ def environment(monkeypatch):
     commands = []
 
     def run(name, command, on_line):
-        given = [part[2:].split("=") for part in command[1:]]
-        names, options = [value for key, value in given if key == "model"], dict(given)
-        commands.append((name, names, options["device"]))
+        options = dict(part[2:].split("=") for part in command[1:])
+        model = options["model"]
+        commands.append((name, model, options["device"]))
+        if model == "remote-bad":
+            raise InputError("remote-bad: no such luck.")
+        on_line(f"{model}:  50%|     | 1/2 [00:01<00:01]")
+        here = Positions()
+        here.name = model
         structures = load_structures(options["structures"])
-        for model in names:
-            if model == "remote-bad":
-                raise InputError("remote-bad: no such luck.")
-            on_line(f"{model}:  50%|     | 1/2 [00:01<00:01]")
-            here = Positions()
-            here.name = model
-            extract_features(structures, here, store=options["store"], progress=False)
+        extract_features(structures, here, store=options["store"], progress=False)
 
     monkeypatch.setattr(computing, "run_in_environment", run)
     return commands
@@ -354,19 +353,15 @@ def remote(name: str, environment: str) -> RemoteModel:
     return RemoteModel(name, Positions.fingerprint, {"backbone": 3, "last": 1}, environment)
 
 
-def test_an_environment_is_asked_once_for_all_its_models(environment, crystals, tmp_path):
-    names = ("remote-1", "remote-2", "remote-3")
-    models = [*(remote(n, "alpha") for n in names), remote("remote-4", "beta"), "element"]
+def test_an_environment_is_asked_once_for_all_layers_of_a_model(environment, crystals, tmp_path):
+    models = [remote("remote-1", "alpha"), remote("remote-2", "beta"), "element"]
     found = load_features(crystals, models, store=tmp_path)
-    assert list(found) == [*names, "remote-4", "element"]
-    calls = [("alpha", list(names), "auto"), ("beta", ["remote-4"], "auto")]
-    assert sorted(environment) == calls
-    for name in names:
+    assert list(found) == ["remote-1", "remote-2", "element"]
+    for name in ("remote-1", "remote-2"):
         expected = np.concatenate([atoms.positions for atoms in crystals])
         assert found[name].features == close_to(expected)
     load_features(crystals, models, "last", store=tmp_path)
-    load_features(crystals, models[:2], store=tmp_path / "other")
-    assert len(environment) == 3
+    assert environment == [("alpha", "remote-1", "auto"), ("beta", "remote-2", "auto")]
 
 
 def test_one_that_fails_there_is_named_and_the_others_go_on(

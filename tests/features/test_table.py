@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 
-from umlip_latents import Features, compare
+from umlip_latents import Features, compare, load_structures
 from umlip_latents.analysis.novelty import novelty
 from umlip_latents.analysis.selection import near_duplicates
+from umlip_latents.features.cumulants import structure_features
 from umlip_latents.features.table import common_structures
 from umlip_latents.resources import InputError
 
@@ -68,6 +71,31 @@ def test_other_files_are_refused_in_a_sentence(tmp_path):
             Features.load(tmp_path / f"{name}.npz")
     with pytest.raises(InputError, match="Is a directory"):
         Features.load(tmp_path)
+
+
+def test_tables_and_structures_hold_the_features_of_the_kept(tmp_path, crystals):
+    """And labels; a row that describes a structure has neither atom nor element."""
+    crystals = [atoms.copy() for atoms in crystals]
+    crystals[2].calc = SinglePointCalculator(crystals[2], energy=-1.5)
+    x = np.random.default_rng(0).normal(size=(13, 2)).astype(np.float32)
+    numbers = np.concatenate([crystals[0].numbers, crystals[2].numbers])
+    found = Features(x, np.array([8, 5]), numbers, np.array([0, 2]), {1: "no", 3: "no"})
+    found.save(tmp_path / "f.csv")
+    table = pd.read_csv(tmp_path / "f.csv", index_col=["structure", "atom"])
+    assert table.index.tolist() == [(0, i) for i in range(8)] + [(2, i) for i in range(5)]
+    assert table["element"].tolist() == [*crystals[0].symbols, *crystals[2].symbols]
+    assert np.array_equal(table[["feature_0", "feature_1"]].to_numpy(np.float32), x)
+    pooled = structure_features(found, 1)
+    assert pooled.to_frame().index.tolist() == [0, 2]
+    assert np.array_equal(pooled.to_frame(), pooled.features)
+    found.save(tmp_path / "f.extxyz", crystals)
+    read = load_structures(tmp_path / "f.extxyz")
+    assert np.concatenate([a.arrays["features"] for a in read]) == pytest.approx(x, abs=1e-8)
+    assert [read[1].get_potential_energy(), *read[1].numbers] == [-1.5, *crystals[2].numbers]
+    for other in (crystals[:2], crystals[::-1], ()):
+        with pytest.raises(InputError, match="its features are those of other structures"):
+            found.save(tmp_path / "g.extxyz", other)
+    assert not list(tmp_path.glob("*g.extxyz*"))
 
 
 def test_features_of_other_structures_are_not_compared():

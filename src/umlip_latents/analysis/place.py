@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..features.extraction import Model, extract_features
-from ..features.load import load_features
+from ..features.extraction import Model, extract_features, load_features
 from ..features.shipped import shipped_models
 from ..features.table import common_structures
 from ..measures.compare import compare

@@ -3,16 +3,14 @@
 They are computed in this process, by workers, or by another Python.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -40,13 +38,17 @@ BYTES_PER_EDGE = 100_000  # of a GPU's memory, for a large network
 START = 10  # seconds that workers need before they compute
 DEAL_OUT = {"prefer": "processes", "batch_size": 1, "return_as": "generator_unordered"}
 ONE_AT_A_TIME = threading.Lock()  # a forward pass leaves its layers in hooks of the network
+# A MACE takes as long to build as to read a few hundred structures, and another layer or block is
+# asked for soon. Nobody else gets these, so that nobody trains on; files may change and are read
+# anew.
+named_model = lru_cache(64)(load_model)
 
 
 class FeatureCache:
     """The features of a list of structures by one model, in a folder of their own.
 
-    A block is a file of `Features` in which all layers stand side by side. One that is damaged, or
-    does not come from this model and these structures, is deleted and counts as missing.
+    A block is a file of `Features` in which all layers stand side by side, and `layer` gives their
+    widths in JSON.
 
     Parameters
     ----------
@@ -69,56 +71,37 @@ class FeatureCache:
         """The path of the block whose first structure has this index."""
         return self.path / f"block-{start:08d}.npz"
 
-    def __contains__(self, start: int) -> bool:
-        return self.file(start).is_file()
-
-    def write(self, start: int, block: Features, widths: dict[str, int]) -> None:
-        """Store a block, whose columns are layers of such widths; raises `InputError`."""
-        replace(block, **self.origin, layer=json.dumps(dict(widths))).save(self.file(start))
-
     def read(self, start: int, layer: str) -> Features | None:
-        """One layer of a block; None if the file is missing.
+        """One layer of a block; None if the file is missing, or damaged and therefore deleted.
 
         Raises
         ------
         InputError
             The model has no such layer.
         """
-        if start not in self:
+        file = self.file(start)
+        if not file.is_file():
             return None
         try:
-            block = Features.load(self.file(start))
+            block = Features.load(file)
             widths = json.loads(block.layer)
             if any(getattr(block, key) != value for key, value in self.origin.items()):
                 raise ValueError("comes from somewhere else")
         except ValueError:  # as an `InputError` is, too
-            tqdm.write(f"{self.file(start)}: is damaged, and computed again.", file=sys.stderr)
+            tqdm.write(f"{file}: is damaged, and computed again.", file=sys.stderr)
             with suppress(OSError):
-                self.file(start).unlink()
+                file.unlink()
             return None
         if layer not in widths:
             raise InputError(f"{layer}: no such layer, {block.model} has {', '.join(widths)}.")
         layers = np.split(block.features, np.cumsum([*widths.values()])[:-1], axis=1)
         return replace(block, features=layers[[*widths].index(layer)], layer=layer)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Have other processes wait that would compute the same blocks.
-
-        What writers that were killed have left is deleted.
-        """
-        with wrap_os_error(self.path):
-            held = FileLock(ensure_dir(self.path) / ".lock").acquire()
-        with held:
-            for left in self.path.glob(".*.part"):
-                left.unlink(missing_ok=True)
-            yield
-
 
 def fill(
     cache: FeatureCache,
     model: LatentModel,
-    source: str | None,
+    name: str | None,
     blocks: dict[int, Sequence[Atoms]],
     workers: int | None,
     progress: bool,
@@ -126,46 +109,50 @@ def fill(
     """Compute and store blocks, by workers if they are asked for or save time.
 
     Whatever goes wrong with these, such as the death of one, the rest is done in this process,
-    which sees the reason if there is one.
+    which sees the reason if there is one. Another process that would compute the same waits.
 
     Parameters
     ----------
     cache
         Where to.
-    model, source
-        The model, and the name or file by which a worker loads it; else it is pickled.
+    model, name
+        The model, and the name by which a worker loads it; without one it is pickled.
     blocks
         Structures by the index of the first one.
     workers, progress
         As in `extract_features`.
     """
-    configured = joblib.effective_n_jobs(None)  # 1 unless there is a `joblib.parallel_config`
-    n_workers = min(workers or (configured if configured > 1 else joblib.cpu_count()), len(blocks))
     if str(getattr(model, "device", "cpu")) != "cpu":
-        n_workers = 1
-    deal_out = n_workers > 1 and (workers or configured > 1)
-    # the largest first, so that nobody waits long at the end
-    tasks = sorted(blocks.items(), key=lambda block: sum(map(len, block[1])), reverse=True)
+        workers = 1
+    n_workers = workers or joblib.effective_n_jobs(None)  # of a `joblib.parallel_config`, or 1
     total = sum(map(len, blocks.values()))
-    with tqdm(desc=model.name, unit="structure", total=total, disable=not progress) as bar:
-        while tasks and not deal_out:
+    with wrap_os_error(cache.path):
+        lock = FileLock(ensure_dir(cache.path) / ".lock").acquire()
+    with lock, tqdm(desc=model.name, unit="structure", total=total, disable=not progress) as bar:
+        for left in cache.path.glob(".*.part"):  # by writers that were killed
+            left.unlink(missing_ok=True)
+        tasks = [(i, part) for i, part in blocks.items() if not cache.file(i).is_file()]
+        if tasks and not workers and n_workers == 1:
             began = time.monotonic()
             bar.update(compute(cache, model, *tasks.pop(0)))
-            deal_out = (time.monotonic() - began) * len(tasks) * (1 - 1 / n_workers) > START
-        if not tasks:
-            return
-        try:
+            if (time.monotonic() - began) * len(tasks) > START:
+                n_workers = joblib.cpu_count()
+        if n_workers > 1 and len(tasks) > 1:
             work = (  # without calculators, which may not travel
-                joblib.delayed(compute)(cache, source or model, i, [a.copy() for a in part])
+                joblib.delayed(compute)(cache, name or model, i, [a.copy() for a in part])
                 for i, part in tasks
             )
-            with closing(joblib.Parallel(n_workers, **DEAL_OUT)(work)) as finished:
-                for n_structures in finished:
-                    bar.update(n_structures)
-        except Exception as error:
-            print(f"Workers stop ({type(error).__name__}); this process goes on.", file=sys.stderr)
+            try:
+                with closing(
+                    joblib.Parallel(min(n_workers, len(tasks)), **DEAL_OUT)(work)
+                ) as finished:
+                    for n_structures in finished:
+                        bar.update(n_structures)
+            except Exception as error:
+                why = type(error).__name__
+                print(f"Workers stop ({why}); this process goes on.", file=sys.stderr)
         for start, structures in tasks:
-            if start not in cache:
+            if not cache.file(start).is_file():
                 bar.update(compute(cache, model, start, structures))
 
 
@@ -175,16 +162,11 @@ def compute(
     """Compute and store the block that starts there; returns how many structures it has."""
     with ONE_AT_A_TIME:
         if isinstance(model, str):
-            model = worker_model(model, cache.origin["fingerprint"] or str(cache.path))
+            model = named_model(model, device="cpu")
         block = compute_block(model, structures, start)
-    cache.write(start, block, model.widths)
+    layers = json.dumps(dict(model.widths))
+    replace(block, **cache.origin, layer=layers).save(cache.file(start))
     return len(structures)
-
-
-@lru_cache(1)
-def worker_model(source: str, key: str) -> LatentModel:
-    """The model in a worker, which keeps it for its next block; the key is the model's."""
-    return load_model(source, device="cpu")
 
 
 def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 0) -> Features:
@@ -198,30 +180,29 @@ def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 
         Index of the first structure in the whole input.
     """
     graphs, dropped, rows = {}, {}, {}
-    for index, atoms in enumerate(structures):
+    for index, atoms in enumerate(structures, start):
         try:
             graphs[index] = model.prepare(atoms)
         except Unsupported as error:
-            dropped[start + index] = str(error)
+            dropped[index] = str(error)
     device, budget = torch.device(getattr(model, "device", "cpu")), BATCH_SIZE
     if device.type == "cuda":
         budget = max(budget, torch.cuda.mem_get_info(device)[1] // BYTES_PER_EDGE)
     for batch in packed({i: model.size(g) for i, g in graphs.items()}, budget):
         with nullcontext() if model.size(graphs[batch[0]]) > BATCH_SIZE else one_thread():
             table = forward(model, [graphs[i] for i in batch])
-        n_atoms = [len(structures[i]) for i in batch]
+        n_atoms = [len(structures[i - start]) for i in batch]
         if len(table) != sum(n_atoms):
             raise InputError(f"{model.name}: gives {len(table)} rows for {sum(n_atoms)} atoms.")
-        for index, x in zip(batch, np.split(table, np.cumsum(n_atoms)[:-1]), strict=True):
-            if np.isfinite(x).all():
-                rows[index] = x
-            else:
-                dropped[start + index] = f"{model.name} gives it features that are not finite"
+        rows |= dict(zip(batch, np.split(table, np.cumsum(n_atoms)[:-1]), strict=True))
+    for index in [i for i, x in rows.items() if not np.isfinite(x).all()]:
+        del rows[index]
+        dropped[index] = f"{model.name} gives it features that are not finite"
     kept = np.array(sorted(rows), dtype=np.int64)
     x = [np.empty((0, sum(model.widths.values())), np.float32), *(rows[i] for i in kept)]
-    numbers = [kept[:0], *(structures[i].numbers for i in kept)]
-    n_atoms = np.array([len(structures[i]) for i in kept], dtype=np.int64)
-    return Features(np.concatenate(x), n_atoms, np.concatenate(numbers), start + kept, dropped)
+    numbers = [kept[:0], *(structures[i - start].numbers for i in kept)]
+    n_atoms = np.array([len(rows[i]) for i in kept], dtype=np.int64)
+    return Features(np.concatenate(x), n_atoms, np.concatenate(numbers), kept, dropped)
 
 
 def forward(model: LatentModel, graphs: Sequence) -> np.ndarray:
@@ -254,29 +235,27 @@ def packed(sizes: dict[int, int], budget: int) -> list[list[int]]:
 
 def fill_remotely(
     store: str | Path,
-    models: Sequence[RemoteModel],
+    model: RemoteModel,
     structures: Sequence[Atoms],
     workers: int | None,
     progress: bool,
 ) -> None:
-    """Have the Pythons of environments, one for all of its models, store their features.
+    """Have the Python of the model's environment store its features.
 
     Raises
     ------
     InputError
-        With the sentence with which one stopped, or why a file is not to be had.
+        With the sentence with which it stopped, or why a file is not to be had.
     """
+    for file in model.files:  # before an environment is made in vain
+        fetch(*file)
     layout = {"bar_format": "{desc} {elapsed}{postfix}", "disable": not progress}
-    for name in sorted({model.environment for model in models}):
-        several = [model for model in models if model.environment == name]
-        for file in (file for model in several for file in model.files):
-            fetch(*file)  # before an environment is made in vain
-        with tempfile.TemporaryDirectory() as folder, tqdm(desc=f"in {name}", **layout) as bar:
-            file = Path(folder) / "structures.traj"  # binary: not a bit of a position is lost
-            bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in structures]
-            ase.io.write(file, bare)
-            command = ["extract", f"--structures={file}", f"--store={store}"]
-            command += [f"--device={several[0].device}"]
-            command += [f"--workers={workers}"] if workers else []
-            command += [f"--model={model.name}" for model in several]
-            run_in_environment(name, command, lambda line, bar=bar: bar.set_postfix_str(line[:60]))
+    title = f"{model.name} in {model.environment}"
+    with tempfile.TemporaryDirectory() as folder, tqdm(desc=title, **layout) as bar:
+        file = Path(folder) / "structures.traj"  # binary: not a bit of a position is lost
+        bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in structures]
+        ase.io.write(file, bare)
+        command = ["extract", f"--model={model.name}", f"--device={model.device}"]
+        command += [f"--structures={file}", f"--store={store}"]
+        command += [f"--workers={workers}"] if workers else []
+        run_in_environment(model.environment, command, lambda line: bar.set_postfix_str(line[:60]))

@@ -1,6 +1,4 @@
-"""From atom features to structure features: progressive cumulants."""
-
-from __future__ import annotations
+"""From atom features to structure features: cumulants, the maximum, means by element."""
 
 from dataclasses import replace
 from math import comb
@@ -51,16 +49,11 @@ def cumulant_features(features: np.ndarray, n_atoms: np.ndarray, order: int) -> 
     >>> cumulant_features(np.array([[1.0], [3.0], [5.0]]), np.array([2, 1]), 2).tolist()
     [[2.0, 1.0], [5.0, 0.0]]
     """
-    n_atoms = np.asarray(n_atoms)
     if order not in range(1, MAX_ORDER + 1):
         raise InputError(f"order {order}: cumulants go from 1 to {MAX_ORDER}.")
-    fits = np.ndim(features) == 2 and n_atoms.ndim == 1 and n_atoms.sum() == len(features)
-    if not fits or (n_atoms < 1).any():
-        raise InputError("n_atoms must be positive, and add up to the rows of a table of features.")
+    starts, count = first_atoms(features, n_atoms), np.asarray(n_atoms)[:, None]
     x = np.asarray(features, dtype=np.float64)
     precision = np.finfo(np.result_type(features, np.float16)).eps
-    starts = np.cumsum(n_atoms) - n_atoms
-    count = n_atoms[:, None]
     mean = np.add.reduceat(x, starts, axis=0) / count
     centred = x - np.repeat(mean, n_atoms, axis=0)
     # A cumulant that vanishes by symmetry is left with the rounding of the features, which a high
@@ -77,6 +70,87 @@ def cumulant_features(features: np.ndarray, n_atoms: np.ndarray, order: int) -> 
         kappa = np.where(np.abs(cumulants[k]) > 4 * k * noise * slope, cumulants[k], 0.0)
         roots.append(np.sign(kappa) * np.abs(kappa) ** (1 / k))
     return np.concatenate(roots, axis=1)
+
+
+def first_atoms(features: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
+    """(n_structures,) row of each structure's first atom; raises `InputError` if there is none.
+
+    Examples
+    --------
+    >>> first_atoms(np.zeros((3, 1)), np.array([2, 1])).tolist()
+    [0, 2]
+    """
+    n_atoms = np.asarray(n_atoms)
+    fits = np.ndim(features) == 2 and n_atoms.ndim == 1 and n_atoms.sum() == len(features)
+    if not fits or (n_atoms < 1).any():
+        raise InputError("n_atoms must be positive, and add up to the rows of a table of features.")
+    return np.cumsum(n_atoms) - n_atoms
+
+
+def max_features(features: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
+    """The largest value of each latent dimension over the atoms of a structure.
+
+    Parameters
+    ----------
+    features, n_atoms
+        As in `cumulant_features`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_structures, d), float64.
+
+    Raises
+    ------
+    InputError
+        As `cumulant_features`.
+
+    Examples
+    --------
+    >>> max_features(np.array([[1.0], [3.0], [5.0]]), np.array([2, 1])).tolist()
+    [[3.0], [5.0]]
+    """
+    starts = first_atoms(features, n_atoms)
+    return np.maximum.reduceat(np.asarray(features, dtype=np.float64), starts, axis=0)
+
+
+def element_features(
+    features: np.ndarray, n_atoms: np.ndarray, numbers: np.ndarray, elements: np.ndarray
+) -> np.ndarray:
+    """The mean of the latent features over the atoms of each element of a structure.
+
+    Parameters
+    ----------
+    features, n_atoms
+        As in `cumulant_features`.
+    numbers
+        (n_atoms_total,) atomic numbers.
+    elements
+        (n_elements,) atomic numbers whose means are wanted; atoms of others do not count.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n_structures, n_elements * d), float64, element by element; zeros where a structure has no
+        atom of the element.
+
+    Raises
+    ------
+    InputError
+        As `cumulant_features`.
+
+    Examples
+    --------
+    >>> x, n_atoms, numbers = np.array([[1.0], [3.0], [5.0]]), np.array([2, 1]), np.array([1, 1, 8])
+    >>> element_features(x, n_atoms, numbers, np.array([1, 8])).tolist()
+    [[2.0, 0.0], [0.0, 5.0]]
+    """
+    starts, means = first_atoms(features, n_atoms), []
+    for element in elements:
+        mine = np.asarray(numbers)[:, None] == element
+        total = np.add.reduceat(mine * np.asarray(features, dtype=np.float64), starts, axis=0)
+        means.append(total / np.add.reduceat(mine, starts, axis=0, dtype=int).clip(1))
+    return np.concatenate(means, axis=1)
 
 
 def structure_features(features: Features, order: int) -> Features:

@@ -1,28 +1,28 @@
-"""Structures and a model to per-atom latent features, kept so that a run can be repeated."""
+"""Structures and models to per-atom latent features: shipped, else stored, else extracted."""
 
-from __future__ import annotations
-
-import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial, reduce
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
+from tqdm import tqdm
 
 from ..models.base import LAYERS, LatentModel
 from ..models.catalogue import catalogue_entry, load_model
 from ..models.environments import RemoteModel
-from ..resources import InputError, check_at_least, torch_device
+from ..resources import InputError, cache_folder, check_at_least, torch_device
 from ..structures.checks import check_structure
-from ..structures.describe import fingerprint
-from .computing import FeatureCache, fill, fill_remotely
-from .shipped import find_shipped
+from ..structures.read import load_structures
+from .computing import FeatureCache, fill, fill_remotely, named_model
+from .shipped import read_shipped, shipped_file
 from .table import Features, concatenate
 
 Model = str | Path | LatentModel | RemoteModel
@@ -41,8 +41,7 @@ def extract_features(
     """Latent features of every atom of every structure that the model accepts.
 
     One forward pass on the energy path gives all layers; no forces are computed. The features of a
-    structure do not depend on what else is extracted beside it. Without a store, those of a
-    registered data set that ship with the package (`features.shipped`) are read.
+    structure do not depend on what else is extracted beside it.
 
     Parameters
     ----------
@@ -87,32 +86,28 @@ def extract_features(
     ((3, 118), [1, 2])
     """
     check_at_least(1, workers=workers)
-    model, source = find_model(model, device)
+    name = str(model) if catalogue_entry(str(model)) else None
+    model = find_model(model, device)
     remote = isinstance(model, RemoteModel)  # of which only its own Python knows all layers
     if not remote and layer not in model.widths:
         raise InputError(f"{layer}: no such layer, {model.name} has {', '.join(model.widths)}.")
-    marks = fingerprint(structures), model.name, model.fingerprint, layer
-    if store is None and (found := find_shipped(*marks)):
-        return found
     keep = store is not None and model.fingerprint
     with nullcontext(store) if keep else tempfile.TemporaryDirectory() as folder:
         cache = FeatureCache(folder, model, structures)
-        parts = {i: cache.read(i, layer) for i in cache.starts}
+        parts = {start: cache.read(start, layer) for start in cache.starts}
         missing = {i: structures[i : i + cache.starts.step] for i in parts if parts[i] is None}
-        origin = "extracted" if missing else f"stored in {cache.path}"
         for index in (k for i in missing for k in range(i, i + len(missing[i]))):
             check_structure(structures[index], f"structure {index}")
         if missing and remote:
-            fill_remotely(folder, [model], structures, workers, progress)
+            fill_remotely(folder, model, structures, workers, progress)
         elif missing:
-            with cache.lock():  # which somebody may have held who stored what is missing
-                missing = {i: part for i, part in missing.items() if not cache.read(i, layer)}
-                fill(cache, model, source, missing, workers, progress)
-        parts = {i: part or cache.read(i, layer) for i, part in parts.items()}
+            fill(cache, model, name, missing, workers, progress)
+        parts |= {start: cache.read(start, layer) for start in missing}
     dropped = [why for part in parts.values() for why in part.dropped.values()]
     if len(dropped) == len(structures):
         why = dropped[0] if dropped else "there is none"
         raise InputError(f"{model.name}: no structure left to extract features from ({why}).")
+    origin = "extracted" if missing else f"stored in {cache.path}"
     return replace(concatenate([*parts.values()]), origin=origin)
 
 
@@ -143,18 +138,131 @@ def features_by_layer(
         return found | {layer: extract(layer) for layer in LAYERS}
 
 
-def find_model(
-    model: Model, device: str | torch.device = "auto"
-) -> tuple[LatentModel | RemoteModel, str | None]:
-    """The model of a name or file on its device, and what a worker calls it; None for an object."""
+def load_features(
+    dataset: str | Path | Sequence[Atoms],
+    models: Sequence[Model],
+    layer: str = "backbone",
+    *,
+    store: str | Path | None = None,
+    **options: Any,
+) -> dict[str, Features]:
+    """Latent features of several models: those that ship, else stored ones, else extracted.
+
+    What ships (`features.shipped`) needs neither the structures nor the checkpoints. What cannot
+    be had is left out, and a line on stderr says why.
+
+    Parameters
+    ----------
+    dataset
+        A name of `list_datasets`, a file of structures, or the structures themselves.
+    models
+        Names, files or model objects.
+    layer
+        As in `extract_features`.
+    store
+        Folder that keeps what is extracted; by default one in the user's cache.
+    **options
+        ``workers``, ``device`` and ``progress`` of `extract_features`.
+
+    Returns
+    -------
+    dict
+        Name of a model to its `Features`, whose `origin` says where they come from.
+
+    Raises
+    ------
+    InputError
+        No such data set, or none of the models' features can be had.
+
+    Examples
+    --------
+    >>> features = load_features("alexandria-random-1k", ["chgnet-0.3.0", "element"])
+    >>> {name: f.features.shape for name, f in features.items()}
+    {'chgnet-0.3.0': (7669, 64), 'element': (7669, 118)}
+    """
+    name = str(dataset) if isinstance(dataset, str | Path) else ""
+    models = [model for i, model in enumerate(models) if model not in models[:i]]
+    ships = [m for m in models if isinstance(m, str) and shipped_file(name, m, layer).is_file()]
+    others = [m for m in models if m not in ships]
+    found, missing = [read_shipped(name, model, layer) for model in ships], {}
+    try:
+        structures = load_structures(name) if name and others else dataset
+    except InputError as error:  # such as a file that cannot be fetched
+        if not found:
+            raise
+        others, missing = [], dict.fromkeys(map(str, others), error)
+    for model in others:
+        try:
+            kept = store or cache_folder() / "features"
+            found.append(extract_features(structures, model, layer, store=kept, **options))
+        except InputError as error:
+            missing[getattr(model, "name", model)] = error
+    if not found:
+        raise InputError(" ".join(["There are no features.", *map(str, missing.values())]))
+    for model, why in missing.items():
+        tqdm.write(f"{model} is left out: {why}", file=sys.stderr)
+    return dict(zip(distinct([f.model for f in found]), found, strict=True))
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names of models, those that several share followed by their places.
+
+    Examples
+    --------
+    >>> distinct(["net", "net", "element"])
+    ['net (1)', 'net (2)', 'element']
+    """
+    return [n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names, start=1)]
+
+
+class FeatureBlocks(Sequence):
+    """Stored features of several models, a block at a time, of the structures that all accept.
+
+    What `streaming_gfre` reads. Only the block that is asked for is in memory.
+
+    Parameters
+    ----------
+    structures, models, layer, store
+        As `extract_features` was given them, once for every model.
+
+    Raises
+    ------
+    InputError
+        A block that is read is not in the store.
+    """
+
+    def __init__(
+        self, structures: Sequence[Atoms], models: Sequence[Model], layer: str, store: str | Path
+    ) -> None:
+        loaded = [find_model(model) for model in models]
+        self.names, self.layer = distinct([model.name for model in loaded]), layer
+        self.caches = [FeatureCache(store, model, structures) for model in loaded]
+
+    def __len__(self) -> int:
+        return len(self.caches[0].starts)
+
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+        """Name to (n_atoms, width)."""
+        return {n: f.features for n, f in zip(self.names, self.parts(number), strict=True)}
+
+    def n_atoms(self) -> list[np.ndarray]:
+        """(n_structures,) atoms of each kept structure, block by block."""
+        return [self.parts(number)[0].n_atoms for number in range(len(self))]
+
+    def parts(self, number: int) -> list[Features]:
+        """A block of every model, on the structures that all accept."""
+        parts = [cache.read(cache.starts[number], self.layer) for cache in self.caches]
+        for cache, part in zip(self.caches, parts, strict=True):
+            if part is None:
+                raise InputError(f"{cache.path}: lacks a block, extract the features first.")
+        kept = reduce(np.intersect1d, (part.kept for part in parts))
+        return [part.select(kept) for part in parts]
+
+
+def find_model(model: Model, device: str | torch.device = "auto") -> LatentModel | RemoteModel:
+    """The model of a name or file on its device; an object is moved if a device is named."""
     place = torch_device(device)
-    if not isinstance(model, str | Path):
-        return model.to(place) if str(device) != "auto" and hasattr(model, "to") else model, None
-    if catalogue_entry(str(model)):
-        return named_model(str(model), device=place), str(model)
-    return load_model(model, device=place), os.path.abspath(model)
-
-
-# A MACE takes as long to build as to read a few hundred structures, and another layer is asked for
-# soon. Nobody else gets these, so that nobody trains on; files may change and are read anew.
-named_model = lru_cache(64)(load_model)
+    if isinstance(model, str | Path):
+        load = named_model if catalogue_entry(str(model)) else load_model
+        return load(str(model), device=place)
+    return model.to(place) if str(device) != "auto" and hasattr(model, "to") else model

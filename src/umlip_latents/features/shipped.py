@@ -7,13 +7,14 @@ another. The bytes of equal weight stand together, which zip makes much shorter.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..resources import DATA, InputError, atomic_write, registry
-from .table import ARRAYS, TEXTS, Features
+from ..resources import DATA, atomic_write
+from .table import ARRAYS, TEXTS, Features, read_arrays
 
 FOLDER = DATA / "features"
 # beginnings of the names of models whose last layer is the backbone
@@ -43,15 +44,6 @@ def shipped_models(dataset: str, layer: str = "backbone") -> list[str]:
     return sorted(name for name in names if shipped_file(dataset, name, layer).is_file())
 
 
-def find_shipped(structures: str, model: str, fingerprint: str, layer: str) -> Features | None:
-    """Features of exactly this model and these structures (both by fingerprint), if they ship."""
-    for dataset, entry in registry("datasets").items():
-        if entry.get("fingerprint") == structures and shipped_file(dataset, model, layer).is_file():
-            found = read_shipped(dataset, model, layer)
-            return found if fingerprint and found.fingerprint == fingerprint else None
-    return None
-
-
 def write_shipped(
     path: Path, features: Features, about: Mapping[str, Any], *, half: bool = True
 ) -> None:
@@ -74,8 +66,8 @@ def write_shipped(
     numbers = ((x - mean) / scale).astype("<f2" if half else "<f4")
     planes = numbers.reshape(-1, 1).view(np.uint8).T
     lists = {name: getattr(features, name).astype(np.int32) for name in ARRAYS[1:]}
-    texts = {name: getattr(features, name) for name in TEXTS}
-    texts |= {"dropped": json.dumps(features.dropped), "about": json.dumps(about)}
+    texts = {"dropped": json.dumps(features.dropped), "about": json.dumps(about)}
+    texts |= {name: getattr(features, name) for name in TEXTS}
     with atomic_write(path) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, planes=planes, mean=mean, scale=scale, **lists, **texts)
 
@@ -94,23 +86,14 @@ def read_shipped(dataset: str, model: str, layer: str) -> Features:
     >>> found.features.shape, found.origin
     ((7669, 64), 'ships with the package')
     """
-    path = shipped_file(dataset, model, layer)
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            found = {name: data[name] for name in data.files}
-    except Exception as error:  # whatever NumPy and the readers of zip files raise
-        raise InputError(f"{path}: cannot be read ({type(error).__name__}).") from None
+    found = read_arrays(shipped_file(dataset, model, layer))
     planes, mean, scale = (found[name] for name in ("planes", "mean", "scale"))
     numbers = np.ascontiguousarray(planes.T).view(f"<f{len(planes)}").reshape(-1, len(mean))
-    x = numbers.astype(np.float64) * scale + mean
-    dropped = {int(index): why for index, why in json.loads(str(found["dropped"])).items()}
-    lists = {name: found[name].astype(np.int64) for name in ARRAYS[1:]}
-    texts = {name: str(found[name]) for name in TEXTS} | {"layer": layer}
-    about = {"dropped": dropped, "origin": "ships with the package"}
-    return Features(x.astype(np.float32), **lists, **texts, **about)
+    found |= {name: found[name].astype(np.int64) for name in ARRAYS[1:]}
+    found["features"] = (numbers.astype(np.float64) * scale + mean).astype(np.float32)
+    return replace(Features.from_arrays(found, "ships with the package"), layer=layer)
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """Where shipped features come from: versions, commit, licence and citation."""
-    with np.load(path, allow_pickle=False) as data:
-        return json.loads(str(data["about"]))
+    return json.loads(str(read_arrays(path)["about"]))
