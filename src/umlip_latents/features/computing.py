@@ -138,14 +138,11 @@ def fill(
             if (time.monotonic() - began) * len(tasks) > START:
                 n_workers = joblib.cpu_count()
         if n_workers > 1 and len(tasks) > 1:
-            work = (  # without calculators, which may not travel
-                joblib.delayed(compute)(cache, name or model, i, [a.copy() for a in part])
-                for i, part in tasks
-            )
+            copies = ((i, [a.copy() for a in part]) for i, part in tasks)  # without calculators
+            work = (joblib.delayed(compute)(cache, name or model, *task) for task in copies)
+            pool = joblib.Parallel(min(n_workers, len(tasks)), **DEAL_OUT)
             try:
-                with closing(
-                    joblib.Parallel(min(n_workers, len(tasks)), **DEAL_OUT)(work)
-                ) as finished:
+                with closing(pool(work)) as finished:
                     for n_structures in finished:
                         bar.update(n_structures)
             except Exception as error:

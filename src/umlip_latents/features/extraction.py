@@ -252,9 +252,9 @@ class FeatureBlocks(Sequence):
     def parts(self, number: int) -> list[Features]:
         """A block of every model, on the structures that all accept."""
         parts = [cache.read(cache.starts[number], self.layer) for cache in self.caches]
-        for cache, part in zip(self.caches, parts, strict=True):
-            if part is None:
-                raise InputError(f"{cache.path}: lacks a block, extract the features first.")
+        if None in parts:
+            path = self.caches[parts.index(None)].path
+            raise InputError(f"{path}: lacks a block, extract the features first.")
         kept = reduce(np.intersect1d, (part.kept for part in parts))
         return [part.select(kept) for part in parts]
 

@@ -89,8 +89,8 @@ class Features:
         Examples
         --------
         >>> water = Features(np.eye(3), np.array([3]), np.array([8, 1, 1]), np.array([5]))
-        >>> [*water.to_frame()], water.to_frame().index[2]
-        (['element', 'feature_0', 'feature_1', 'feature_2'], (5, 2))
+        >>> [*water.to_frame().reset_index()]
+        ['structure', 'atom', 'element', 'feature_0', 'feature_1', 'feature_2']
         """
         columns = [f"feature_{i}" for i in range(self.features.shape[1])]
         table = pd.DataFrame(self.features, pd.Index(self.structure, name="structure"), columns)
