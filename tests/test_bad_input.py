@@ -109,6 +109,8 @@ REFUSED = {
     f"{EXTRACT} embeded": "embeded: no such.*embedded",
     f"{EXTRACT} element.npz": "element.npz",
     f"{EXTRACT} 'a\x1b[31mb.xyz'": r"a\?\[31mb.xyz: no such",
+    f"{EXTRACT} good.xyz --types Na,Xx": "types: .Xx. is no element",
+    f"{EXTRACT} good.xyz --format extxy": "extxy: no such format .extxyz",
     f"{EXTRACT} good.xyz --layer lats": "lats: no such layer.*last",
     f"{EXTRACT} good.xyz --device gpu": "device gpu: PyTorch has no such device",
     f"{EXTRACT} good.xyz --store good.xyz/st": "good.xyz/st",
