@@ -151,7 +151,7 @@ def check_cif(atoms: Atoms, labels: Sequence[str]) -> Atoms:
             raise InputError(f"its site {label} is of {long} or {label[0]}; write which.")
     kinds = atoms.arrays.get("spacegroup_kinds", range(len(labels)))
     if len({*kinds}) < len(labels):
-        raise InputError(f"two of its sites are one; {ORDERED}.")
+        raise InputError(f"two of its sites are one; list each once, or {ORDERED}.")
     return atoms
 
 
