@@ -148,13 +148,6 @@ def test_an_interval_covers_what_another_draw_of_structures_gives():
     assert 0.85 <= np.mean(hits) <= 1
 
 
-def test_without_resamples_there_are_no_intervals(features):
-    found = compare(features, **small(), n_bootstrap=0)
-    assert found.table["low"].isna().all()
-    assert np.isnan(found.mean(["wide"], ["noisy"]).low)
-    assert np.isnan(found.mean(["wide"], ["absent"]).value)
-
-
 def test_means_and_ratios_over_pairs(features):
     found = compare(features, **small())
     pairs, floor = [("wide", "noisy"), ("noisy", "wide")], [("wide", "narrow"), ("wide", "absent")]

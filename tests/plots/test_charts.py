@@ -1,5 +1,7 @@
 """Figures that can be read: ticks that do not crowd, baselines set apart."""
 
+from itertools import combinations
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -29,3 +31,12 @@ def test_baselines_are_set_apart_on_the_sides_where_they_are(n_targets):
     assert list(across.get_ydata()) == [2, 2]
     assert [list(line.get_xdata()) for line in down] == [[2, 2]] * (n_targets - 2)
     assert not error_heat_maps({"GFRE": matrix}).axes[0].lines
+
+
+def test_panels_do_not_print_over_each_other():
+    names = ["a-model-of-a-long-name", "another-one", "element"]
+    matrix = pd.DataFrame(np.full((3, 3), 1.5), names, names)
+    figure = error_heat_maps(dict.fromkeys(("GFRE", "LFRE"), matrix), uneven=names[:1])
+    figure.canvas.draw()
+    boxes = [axis.get_tightbbox() for axis in figure.axes]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))

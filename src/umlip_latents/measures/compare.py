@@ -178,28 +178,14 @@ def measure(
     """
     samples, rng = [], np.random.default_rng(0)
     groups = labels if options.folds == "group" else None
-    pairs = pairs_of(options.involving, [*tables[0]])
     for x, (train, test) in zip(tables, splits, strict=True):
-        if metric not in METRICS:
+        if metric == "lfre" and options.n_test_local:  # about as many, evenly taken
+            test = test[:: max(1, len(test) // options.n_test_local)]
+        if metric in METRICS:
+            found = pointwise_errors(x, train, test, metric, groups, options.pairs(x), options)
+            samples.append(comparison.resample_errors(found, [*x], labels[test], n_bootstrap, rng))
+        else:
             some, n_halves = [table[test] for table in x.values()], min(n_bootstrap, MOST_HALVES)
             halves = half_samples(metric, some, labels[test], n_halves, count_jobs(options.n_jobs))
             samples.append(comparison.resample_halves(halves, n_bootstrap, rng)[:, None])
-            continue
-        if metric == "lfre" and options.n_test_local:  # about as many, evenly taken
-            test = test[:: max(1, len(test) // options.n_test_local)]
-        found = pointwise_errors(x, train, test, metric, groups, pairs, options)
-        samples.append(comparison.resample_errors(found, [*x], labels[test], n_bootstrap, rng))
-    values = np.array([each[0] for each in samples])
-    return values, comparison.bootstrap_medians(samples, rng)
-
-
-def pairs_of(
-    involving: Sequence[str | tuple[str, str]] | None, names: Sequence[str]
-) -> list[tuple[str, str]]:
-    """The ordered pairs that are asked for; see `FitOptions`."""
-    among = {*(involving or names)}
-    pairs = [pair for pair in product(names, names) if {*pair, pair} & among]
-    if not pairs:
-        words = ", ".join(map(str, involving))
-        raise InputError(f"involving {words}: none of these is compared.")
-    return pairs
+    return np.array([each[0] for each in samples]), comparison.bootstrap_medians(samples, rng)

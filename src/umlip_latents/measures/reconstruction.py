@@ -17,7 +17,7 @@ siblings in both folds hide that nothing is regularised. The work is shared betw
   Where it lies far below the GFRE, the target is there, but bent.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -85,6 +85,15 @@ class FitOptions:
         check_at_least(1, n_local_points=self.n_local_points, n_test_local=self.n_test_local)
         if self.device != "auto":  # which is looked for where it is needed
             torch_device(self.device)
+
+    def pairs(self, names: Iterable[str]) -> list[Pair]:
+        """The ordered pairs of some names that are asked for."""
+        among = {*(self.involving or names)}
+        pairs = [pair for pair in product(names, names) if {*pair, pair} & among]
+        if not pairs:
+            words = ", ".join(map(str, self.involving))
+            raise InputError(f"involving {words}: none of these is compared.")
+        return pairs
 
     def resolve(self, groups: np.ndarray | None) -> tuple[dict[str, Any], int]:
         """Regularisation and device, as the functions of a fit take them, and tasks at a time."""

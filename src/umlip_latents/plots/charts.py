@@ -36,7 +36,7 @@ def interval_plot(table: pd.DataFrame, *, xlabel: str, guide: Mapping[str, float
         axis.axvline(value, label=label, color="0.5", linestyle="--", linewidth=1)
     directions = table.assign(place=places).groupby("direction", sort=False)
     for shift, (direction, part) in zip((-0.13, 0.13, 0.3), directions, strict=False):
-        reach = [part["ratio"] - part["ratio_low"], part["ratio_high"] - part["ratio"]]
+        reach = part[["ratio_low", "ratio_high"]].sub(part["ratio"], axis=0).abs().T
         axis.errorbar(part["ratio"], part["place"] + shift, xerr=reach, fmt="o", label=direction)
     axis.set_yticks(range(len(rows)), rows)
     axis.set_xscale("log")

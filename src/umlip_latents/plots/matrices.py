@@ -22,7 +22,7 @@ def error_heat_maps(
     alike: Collection[str] = (),
     uneven: Collection[str] = (),
 ) -> Figure:
-    """Errors between 0 and 1, or measures of likeness, one panel per metric.
+    """Errors between 0 and 1, or measures of likeness, a panel for each metric.
 
     Light is alike. Errors above 1 are black. Up to 16 columns, each cell carries its number.
 
@@ -48,12 +48,12 @@ def error_heat_maps(
     >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
     ['a', 'b †']
     """
-    n_sources, n_targets = next(iter(matrices.values())).shape
-    width, height = min(3 + 0.62 * n_targets, 13), min(1.8 + 0.55 * n_sources, 11)
-    columns = 1 if n_targets > 4 else len(matrices)
-    rows = len(matrices) // columns
-    size = {"figsize": (width * columns, height * rows), "layout": "constrained", "squeeze": False}
-    figure, axes = plt.subplots(rows, columns, **size)
+    one = next(iter(matrices.values()))
+    n_sources, n_targets = one.shape
+    names = 0.09 * max(map(len, [*one.index, *one.columns]))  # inches
+    width, height = min(2.7 + names + 0.62 * n_targets, 13), min(1.5 + names + 0.55 * n_sources, 11)
+    size = {"figsize": (width, height * len(matrices)), "layout": "constrained"}
+    figure, axes = plt.subplots(len(matrices), squeeze=False, **size)
     for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
         worse = marked.get(title, matrix.isin([]))
         draw_matrix(axis, matrix, worse, title in alike, uneven)
