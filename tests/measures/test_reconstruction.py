@@ -283,7 +283,7 @@ def test_pairs_that_are_not_asked_for_are_not_worked_out():
     for metric in ("gfre", "lfre"):
         some = {n: TABLES[n] for n in ("smooth", "wide")}
         whole = reconstruction_matrix(some, TRAIN, TEST, metric)
-        found = reconstruction_matrix(some, TRAIN, TEST, metric, pairs=pairs)
+        found = reconstruction_matrix(some, TRAIN, TEST, metric, involving=pairs)
         assert found.isna().sum().sum() == 2
         for pair in pairs:
             assert found.loc[pair] == pytest.approx(whole.loc[pair], abs=1e-10)

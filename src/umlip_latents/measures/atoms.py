@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..features.table import Features, common_structures
 from .preprocess import standardize, subtract_element_means, varies, with_known_element
-from .reconstruction import pointwise_errors
+from .reconstruction import FitOptions, pointwise_errors
 
 MEAN = "mean"  # the source that knows the training atoms' mean alone
 
@@ -62,6 +62,7 @@ def atom_errors(
     common = dict(zip(features, common_structures(list(features.values())), strict=True))
     one = next(iter(common.values()))
     pairs = [pair for pair in permutations(common, 2) if targets is None or pair[1] in targets]
+    asked = FitOptions(involving=pairs)
     deal = np.random.default_rng(0).permutation(len(one.kept)) % n_folds
     fold = np.repeat(deal, one.n_atoms)
     errors = []
@@ -72,7 +73,7 @@ def atom_errors(
             tables = {n: subtract_element_means(x, one.numbers, train) for n, x in tables.items()}
             test = with_known_element(one.numbers, train, test)
         tables = {name: x for name, x in tables.items() if varies(x[train])}
-        found = pointwise_errors(tables, train, test, "gfre", one.structure, pairs)
+        found = pointwise_errors(tables, train, test, "gfre", one.structure, asked)
         found = {pair: norms[0] for pair, norms in found.items()}
         for name in dict.fromkeys(target for _, target in found):
             x = standardize(tables[name], train, name)

@@ -182,7 +182,7 @@ def measure(
         if metric == "lfre" and options.n_test_local:  # about as many, evenly taken
             test = test[:: max(1, len(test) // options.n_test_local)]
         if metric in METRICS:
-            found = pointwise_errors(x, train, test, metric, groups, options.pairs(x), options)
+            found = pointwise_errors(x, train, test, metric, groups, options)
             samples.append(comparison.resample_errors(found, [*x], labels[test], n_bootstrap, rng))
         else:
             some, n_halves = [table[test] for table in x.values()], min(n_bootstrap, MOST_HALVES)

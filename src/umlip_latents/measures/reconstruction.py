@@ -17,7 +17,7 @@ siblings in both folds hide that nothing is regularised. The work is shared betw
   Where it lies far below the GFRE, the target is there, but bent.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -54,15 +54,15 @@ class FitOptions:
         or what `joblib.parallel_config` says.
     progress
         Show progress bars.
+    involving
+        Names, or ordered pairs (source, target): only the pairs that a name of these is part of,
+        and these pairs, are worked out, all others stay NaN. The measures on the test atoms alone
+        know all pairs.
     folds
         Of `compare`. ``"group"``: the folds that choose the regularisation keep together what the
         split does; ``"atom"``: those of `skmatter.metrics`. By default they follow the split.
     n_test_local
         Of `compare`: test atoms that the LFRE takes of each split; by default all.
-    involving
-        Of `compare`. Names, or ordered pairs (source, target): only the pairs that a name of these
-        is part of, and these pairs, are worked out, all others stay NaN. The measures on the test
-        atoms alone know all pairs.
 
     Raises
     ------
@@ -75,9 +75,9 @@ class FitOptions:
     device: str | torch.device = "auto"
     n_jobs: int | None = None
     progress: bool = False
+    involving: Sequence[str | tuple[str, str]] | None = None
     folds: str | None = None
     n_test_local: int | None = None
-    involving: Sequence[str | tuple[str, str]] | None = None
 
     def __post_init__(self) -> None:
         if self.folds not in (None, "atom", "group"):
@@ -86,7 +86,7 @@ class FitOptions:
         if self.device != "auto":  # which is looked for where it is needed
             torch_device(self.device)
 
-    def pairs(self, names: Iterable[str]) -> list[Pair]:
+    def pairs(self, names: Sequence[str]) -> list[Pair]:
         """The ordered pairs of some names that are asked for."""
         among = {*(self.involving or names)}
         pairs = [pair for pair in product(names, names) if {*pair, pair} & among]
@@ -108,14 +108,13 @@ def pointwise_errors(
     test: np.ndarray,
     metric: str = "gfre",
     groups: np.ndarray | None = None,
-    pairs: Container[Pair] | None = None,
     options: FitOptions = FitOptions(),
 ) -> Pairwise:
-    """Error of every test atom for all ordered pairs (source, target), or some `pairs`.
+    """Error of every test atom for all ordered pairs (source, target) that are asked for.
 
     (1, n_test) residual norms of the regression; of the LFRE (2, n_test), the second those of the
-    mean of the same neighbours, which no map should be worse than. Groups, pairs and errors are
-    those of `reconstruction_matrix`.
+    mean of the same neighbours, which no map should be worse than. Groups and errors are those of
+    `reconstruction_matrix`.
 
     Examples
     --------
@@ -136,7 +135,7 @@ def pointwise_errors(
     parts = [train] if metric == "lfre" else [train[h] for h in two_folds(len(train), groups)]
     rows, known = np.concatenate([*parts, test]), slice(len(train))
     tables = sources = {n: standardize(np.asarray(x)[rows], known, n) for n, x in features.items()}
-    wanted = [p for p in product(features, features) if pairs is None or p in pairs]
+    wanted = options.pairs([*features])
     if metric == "lfre":
         tasks = lfre.local_tasks(tables, wanted, len(train), options.n_local_points)
         function = partial(lfre.local_residuals, **how, groups=groups)
@@ -157,7 +156,6 @@ def reconstruction_matrix(
     metric: str = "gfre",
     *,
     groups: np.ndarray | None = None,
-    pairs: Container[Pair] | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Reconstruction errors of all ordered pairs: row = source, column = target.
@@ -175,11 +173,9 @@ def reconstruction_matrix(
         regularisation keep them together, as a test by structure asks for. A neighbourhood of a
         single group has nothing to choose by and predicts its mean. Without labels the folds are
         drawn by atom, as in `skmatter.metrics`.
-    pairs
-        Ordered pairs (source, target) to work out; the others are NaN. By default all.
     **options
-        ``regularization``, ``n_local_points``, ``device``, ``n_jobs`` and ``progress`` of
-        `FitOptions`.
+        ``regularization``, ``n_local_points``, ``involving``, ``device``, ``n_jobs`` and
+        ``progress`` of `FitOptions`.
 
     Returns
     -------
@@ -200,8 +196,7 @@ def reconstruction_matrix(
     >>> matrix.round(1).loc["both"].tolist()
     [0.0, 0.0]
     """
-    options = FitOptions(**options)
-    errors = pointwise_errors(features, train, test, metric, groups, pairs, options)
+    errors = pointwise_errors(features, train, test, metric, groups, FitOptions(**options))
     return error_matrix(errors, list(features), len(test))
 
 
@@ -237,7 +232,7 @@ def global_reconstruction_error(
     True
     """
     pair = {"source": source, "target": target}
-    matrix = reconstruction_matrix(pair, train, test, "gfre", pairs=[(*pair,)], **options)
+    matrix = reconstruction_matrix(pair, train, test, "gfre", involving=[(*pair,)], **options)
     return float(matrix.loc["source", "target"])
 
 
@@ -274,5 +269,5 @@ def local_reconstruction_error(
     True
     """
     pair = {"source": source, "target": target}
-    matrix = reconstruction_matrix(pair, train, test, "lfre", pairs=[(*pair,)], **options)
+    matrix = reconstruction_matrix(pair, train, test, "lfre", involving=[(*pair,)], **options)
     return float(matrix.loc["source", "target"])

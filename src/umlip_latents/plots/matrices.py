@@ -1,7 +1,6 @@
 """Heat maps of errors between all pairs."""
 
 from collections.abc import Collection, Mapping
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -17,7 +16,7 @@ MAX_ANNOTATED = 16  # columns of a matrix whose numbers can still be read
 def error_heat_maps(
     matrices: Mapping[str, pd.DataFrame],
     *,
-    marked: Mapping[str, pd.DataFrame] = MappingProxyType({}),
+    marked: Mapping[str, pd.DataFrame] | None = None,
     n_models: int | None = None,
     alike: Collection[str] = (),
     uneven: Collection[str] = (),
@@ -55,7 +54,7 @@ def error_heat_maps(
     size = {"figsize": (width, height * len(matrices)), "layout": "constrained"}
     figure, axes = plt.subplots(len(matrices), squeeze=False, **size)
     for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
-        worse = marked.get(title, matrix.isin([]))
+        worse = (marked or {}).get(title, matrix.isin([]))
         draw_matrix(axis, matrix, worse, title in alike, uneven)
         axis.set_title(title)
         for line, n in ((axis.axhline, n_sources), (axis.axvline, n_targets)):

@@ -1,7 +1,6 @@
 """How well each model is rebuilt by the others, and by baselines."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,11 +14,7 @@ MARKERS = {"|": 12, "^": 8, "D": 7, "s": 8, "P": 8}  # and their sizes
 
 
 def error_per_target(
-    matrix: pd.DataFrame,
-    families: Mapping[str, str],
-    baselines: Sequence[str] = (),
-    *,
-    labels: Mapping[str, str] = MappingProxyType({}),
+    matrix: pd.DataFrame, families: Mapping[str, str], baselines: Sequence[str] = ()
 ) -> Figure:
     """A row per model: a dot for each source of another family, their mean as a bar, baselines.
 
@@ -35,8 +30,6 @@ def error_per_target(
     baselines
         Names that are no models. One of a model's family is its untrained twin, and is drawn in
         the rows of this family alone.
-    labels
-        What to call a baseline in the figure; by default its name.
 
     Examples
     --------
@@ -58,7 +51,7 @@ def error_per_target(
     for source, errors in others.iterrows():
         known = errors.dropna().clip(upper=1)
         axis.scatter(known, known.index, color=colours[families[source]], **dot)
-    marks = baseline_errors(matrix, families, baselines, rows).rename(columns=labels)
+    marks = baseline_errors(matrix, families, baselines, rows)
     hollow = {"markerfacecolor": "none", "markeredgecolor": "0.15", "markeredgewidth": 1.5}
     for kind, (marker, size) in zip(marks, MARKERS.items(), strict=False):
         axis.plot(marks[kind].clip(upper=1), rows, marker, markersize=size, label=kind, **hollow)
