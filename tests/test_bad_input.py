@@ -135,7 +135,7 @@ REFUSED = {
     f"{COMPARE} bad-nan.npz": "bad-nan.npz",
     f"{COMPARE} others.npz": "same structures",
     f"{COMPARE} --metric best": "best: no such metric",
-    f"{COMPARE} --metric gone.py:f": "gone.py: cannot be run .FileNotFoundError",
+    f"{COMPARE} --metric gone.py:f": "gone.py: no such file",
     f"{COMPARE} --metric raises.py:f": "raises.py: cannot be run .RuntimeError: mine",
     f"{COMPARE} --metric lacks.py:f": "lacks.py: has no function f",
     f"{COMPARE} --metric measures.py:fails": "fails: fails on two tables with ValueError .mine",

@@ -79,7 +79,8 @@ def two_folds(
         return next(KFold(2, shuffle=True, random_state=FOLD_SEED).split(np.zeros(n)))
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) < 2:
-        raise InputError("Folds by group need training atoms of at least two groups.")
+        words = "need training atoms of at least two groups: more structures, or folds by atom"
+        raise InputError(f"Folds by group {words}.")
     drawn = np.random.default_rng(FOLD_SEED).permutation(len(sizes)) if shuffle else slice(None)
     order = np.arange(len(sizes))[drawn]
     loads, side = [0, 0], np.empty(len(sizes), dtype=int)

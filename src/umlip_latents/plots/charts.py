@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from .style import colour_names, label_axes, plain_log_ticks
 
 
-def interval_plot(table: pd.DataFrame, *, xlabel: str, guide: Mapping[str, float]) -> Figure:
-    """Positive numbers with their intervals: a row per level, a colour per direction.
+def interval_plot(table: pd.DataFrame, *, xlabel: str) -> Figure:
+    """Ratios with their intervals: a row per level, a colour per direction, a line at 1.
 
     Parameters
     ----------
@@ -19,21 +19,18 @@ def interval_plot(table: pd.DataFrame, *, xlabel: str, guide: Mapping[str, float
         stand in the order in which they come.
     xlabel
         Of the axis.
-    guide
-        Name and value of the lines to compare with.
 
     Examples
     --------
     >>> about = {"aspect": "data", "level": "half", "direction": ["base to level", "level to base"]}
     >>> table = pd.DataFrame({**about, "ratio": [1.2, 2.0], "ratio_low": 1.0, "ratio_high": 3.0})
-    >>> axis = interval_plot(table, xlabel="ratio", guide={"equal": 1}).axes[0]
+    >>> axis = interval_plot(table, xlabel="ratio").axes[0]
     >>> [label.get_text() for label in axis.get_yticklabels()]
     ['data: half']
     """
     places, rows = pd.factorize(table["aspect"] + ": " + table["level"])
     _, axis = plt.subplots(figsize=(7.5, 1.4 + 0.3 * len(rows)))
-    for label, value in guide.items():
-        axis.axvline(value, label=label, color="0.5", linestyle="--", linewidth=1)
+    axis.axvline(1, color="0.5", linestyle="--", linewidth=1)
     directions = table.assign(place=places).groupby("direction", sort=False)
     for shift, (direction, part) in zip((-0.13, 0.13, 0.3), directions, strict=False):
         reach = part[["ratio_low", "ratio_high"]].sub(part["ratio"], axis=0).abs().T
