@@ -21,6 +21,7 @@ import papermill
 import yaml
 from joblib.externals.loky import ProcessPoolExecutor
 
+from .models.catalogue import PICKLED, catalogue_entry, load_model, split_name
 from .resources import (
     REFERENCE,
     ROOT,
@@ -50,6 +51,8 @@ def build(
     output: Path | None = None,
     only: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    *,
+    trust: bool = False,
 ) -> Path:
     """Execute the notebooks of a profile and build the book, or one notebook and its page.
 
@@ -65,6 +68,8 @@ def build(
         The number of a notebook, such as ``03``. It keeps features in the book's store.
     settings
         Its parameters that are to differ from the profile's. Files are those of this folder.
+    trust
+        Allow its models that are pickled, as in `load_model`, which records that for notebooks.
 
     Returns
     -------
@@ -84,6 +89,8 @@ def build(
     else:
         output = (output or Path("_build", "own")).resolve()
         name, own = own_parameters(only, settings or {})
+        if trust:
+            trust_models(settings or {})
         parameters = {name: parameters.get(name, {}) | own}
         pages = {"chapters": [{"file": "book/glossary"}]}
         toc = {"format": "jb-book", "root": f"notebooks/{name}", "parts": [pages]}
@@ -163,7 +170,7 @@ def find_file(text: str) -> str:
     >>> find_file("README.md:Class"), find_file("*.md@:9"), find_file("embedded@:9")
     ('../README.md:Class', '../*.md@:9', 'embedded@:9')
     """
-    found = re.fullmatch(r"(.*?)(@[-:\d]+|:\w+)?", text, re.DOTALL)
+    found = re.fullmatch(r"(.*?)(@[-:\d]+|:[\w-]+)?", text, re.DOTALL)
     file, rest = (text, "") if os.path.exists(text) else (found[1], found[2] or "")
     known = registry("datasets") | registry("models")
     if file not in known and (os.path.exists(file) or glob(file, recursive=True)):
@@ -171,6 +178,14 @@ def find_file(text: str) -> str:
     if Path(file).suffix[1:2].isalpha() and not (ROOT / "notebooks" / file).is_file():
         raise InputError(f"{file}: no such file.")
     return text
+
+
+def trust_models(settings: Mapping[str, Any]) -> None:
+    """Load the models among settings that may need trust once, which is recorded for notebooks."""
+    lists = [value if isinstance(value, list) else [value] for value in settings.values()]
+    for text in (str(text) for values in lists for text in values):
+        if catalogue_entry(text) or split_name(text)[0].endswith(PICKLED):
+            load_model(text, trust=True)
 
 
 def empty_source(output: Path) -> Path:

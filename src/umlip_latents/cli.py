@@ -21,7 +21,7 @@ FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 METRIC = "gfre, lfre, cka ..., or a function, FILE.py:function, whose code runs; repeatable."
 COUNT = click.IntRange(0, 10_000)  # splits and resamples are held in memory
-MODEL = "A name, a checkpoint, or a class of yours, FILE.py:CLASS, whose code runs; repeatable."
+MODEL = "A name, a checkpoint, or a model of yours, FILE.py:NAME, whose code runs; repeatable."
 TRUST = click.option("--trust", is_flag=True, help="Load what is pickled or has no known SHA-256.")
 DEVICE = click.option("--device", default="auto", help="PyTorch's: auto, cpu, cuda, cuda:1 ...")
 
@@ -118,15 +118,14 @@ def datasets() -> Answer:
 @TRUST
 @click.option("--workers", type=click.IntRange(1), help="Parallel processes; by default all cores.")
 @DEVICE
-def extract(models: Sequence[str], output: Path | None, trust: bool, **options: Any) -> Answer:
+def extract(models: Sequence[str], output: Path | None, **options: Any) -> Answer:
     """Per-atom features of structures, as a file, in a store or both."""
     if not (output or options["store"]) or (output and len(models) > 1):
         raise click.UsageError("Give --output, --store, or both, and one --model with --output.")
     reading = {key: options.pop(key) for key in ("format", "types", "energy_key", "skip_bad")}
     read, data, sizes = latents.load_structures(options.pop("structures"), **reading), {}, []
     for name in models:
-        model = latents.load_model(name, trust=trust, device=options["device"])
-        found = latents.extract_features(read, model, **options)
+        found = latents.extract_features(read, name, **options)
         if output:
             found.save(output, read)
         for index, why in found.dropped.items():
@@ -198,7 +197,7 @@ def compare(
 @cli.command()
 @click.argument("model")
 @click.option("--structures", default="embedded-third", help="A data set whose features ship.")
-@click.option("--start", help="The published checkpoint that it was fine-tuned from.")
+@click.option("--start", help="The model that it was fine-tuned from.")
 @click.option("--layer", default="backbone", type=click.Choice(("backbone", "last")))
 @click.option("--splits", "n_splits", default=5, type=click.IntRange(1), help="How many.")
 @click.option("--report", type=Output(".html"), help="Page to write, which needs no network.")
@@ -290,11 +289,12 @@ def train(recipe: Path, output: Path, device: str) -> Answer:
 @click.option("--only", metavar="NN", help="One notebook, such as 03, and its page alone.")
 @click.option("-p", "settings", multiple=True, help="Its parameter, NAME=VALUE in YAML.")
 @click.option("--output", type=FOLDER, help="Folder to build in: _build, or _build/own.")
-def book(profile: str, only: str | None, settings: Sequence[str], output: Path | None) -> Answer:
+@TRUST
+def book(settings: Sequence[str], **options: Any) -> Answer:
     """Execute the notebooks and build the book."""
     from . import book
 
-    if settings and only is None:
+    if settings and options["only"] is None:
         raise click.UsageError("-p needs --only, the notebook whose parameters these are.")
-    page = book.build(profile, output, only, book.parse_settings(settings))
+    page = book.build(settings=book.parse_settings(settings), **options)
     return {"page": str(page)}, page.as_uri()

@@ -26,9 +26,13 @@ def test_a_copy_stands_at_its_original_and_then_next_to_its_start(copy):
 
 def test_an_untrained_twin_is_near_no_checkpoint():
     model = load_model("chgnet-untrained-s3", device="cpu")
-    found = place(model, n_splits=1, progress=False)
+    found = place(model, start="chgnet-untrained-s4", n_splits=1, progress=False)
     trained = found.table.drop(index=[*found.comparison.baselines])
-    assert trained["distance"].min() > 0.4
+    assert trained["distance"].drop("chgnet-untrained-s4").min() > 0.4
+    kept = found.retention  # beside a start that is not published stands whoever is nearest
+    assert kept["start"] == "chgnet-untrained-s4"
+    assert kept["sibling"] in trained.index
+    assert kept["retention"] == pytest.approx(1 - kept["gfre"] / kept["sibling_gfre"])
 
 
 def test_every_row_is_whole_and_consistent(copy):
@@ -58,5 +62,5 @@ def test_the_report_is_one_page_that_needs_nothing(copy, tmp_path):
 def test_what_cannot_be_placed_says_why():
     with pytest.raises(InputError, match="mptrj-random-1k, backbone: no features ship"):
         place("element", "mptrj-random-1k")
-    with pytest.raises(InputError, match="start nobody: not among the published ones"):
+    with pytest.raises(InputError, match="nobody: no such file or model"):
         place("element", start="nobody")

@@ -131,11 +131,37 @@ def test_features_that_are_not_finite_are_left_out_with_their_structure(tmp_path
         assert found.features == close_to(expected)
 
 
-def test_a_model_that_miscounts_the_atoms_is_told(monkeypatch):
-    miscounted = {layer: np.zeros((1, width)) for layer, width in Positions().widths.items()}
-    monkeypatch.setattr(Positions, "features", lambda *_: miscounted)
-    with pytest.raises(InputError, match="positions: gives 1 rows for 8 atoms"):
-        extract_features([molecule("C2H6")], Positions(), progress=False)
+def centred(x):
+    """Depends on the company."""
+    return {"backbone": x - x.mean(axis=0), "last": x[:, :1]}
+
+
+WRONG = {
+    "gives 1 rows for 11 atoms": lambda x: {"backbone": x[:1], "last": x[:1, :1]},
+    "its widths are .'backbone': 3, .* its layers' .'backbone': 2,": lambda x: {
+        "backbone": x[:, :2],
+        "last": x[:, :1],
+    },
+    "gives a structure other features in a batch than alone": centred,
+}
+
+
+@pytest.mark.parametrize(("why", "wrong"), WRONG.items())
+def test_a_model_of_ones_own_that_is_wrong_is_told(monkeypatch, why, wrong):
+    right = Positions.features
+    monkeypatch.setattr(Positions, "features", lambda *a: wrong(right(*a)["backbone"]))
+    with pytest.raises(InputError, match=f"positions: {why}"):
+        extract_features([molecule("C2H6"), molecule("H2O")], Positions(), progress=False)
+
+
+def test_a_model_of_ones_own_needs_no_fingerprint_and_says_what_it_lacks(monkeypatch, tmp_path):
+    monkeypatch.delattr(Positions, "fingerprint")
+    found = extract_features(clusters(3), Positions(), store=tmp_path, progress=False)
+    assert len(found.n_atoms) == 3
+    assert not list(tmp_path.iterdir())
+    monkeypatch.delattr(Positions, "size")
+    with pytest.raises(InputError, match=r"^positions: its model lacks size\.$"):
+        extract_features(clusters(3), Positions(), progress=False)
 
 
 def test_structures_are_checked_before_any_is_computed(crystals, tmp_path):
@@ -350,7 +376,7 @@ def environment(monkeypatch):
 
 
 def remote(name: str, environment: str) -> RemoteModel:
-    return RemoteModel(name, Positions.fingerprint, {"backbone": 3, "last": 1}, environment)
+    return RemoteModel(name, Positions.fingerprint, {"backbone": 3, "last": 1}, environment, name)
 
 
 def test_an_environment_is_asked_once_for_all_layers_of_a_model(environment, crystals, tmp_path):

@@ -1,5 +1,7 @@
 """What the families share, and the element baseline."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -49,11 +51,15 @@ def trainable(request):
     return load_model(request.param, device="cpu")
 
 
-def test_a_model_moves_to_a_device_and_says_where_it_is(trainable):
-    assert trainable.device == torch.device("cpu")
-    assert trainable.to("meta") is trainable
-    assert trainable.device == torch.device("meta")
-    assert {weight.device.type for weight in trainable.network.parameters()} == {"meta"}
+def test_what_is_saved_is_loaded_as_the_same_model(trainable, tmp_path):
+    trainable.shift_elements(np.arange(119.0))
+    path = trainable.save(str(tmp_path / "new"), note="kept")
+    again = load_model(path)
+    assert (again.name, path.name) == ("new", "new.safetensors")
+    assert json.loads((tmp_path / "new.json").read_text())["note"] == "kept"
+    one, other = (latents(model, specimens()[:2]) for model in (trainable, again))
+    assert all(np.array_equal(one[layer], other[layer]) for layer in one)
+    assert type(trainable)(trainable.network, "new").fingerprint == again.fingerprint
 
 
 def test_energies_of_the_elements_can_be_shifted(trainable):

@@ -66,14 +66,19 @@ def test_unknown_names_endings_and_devices_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file or model"):
         load_model("chgnet-9.9.9")
     (tmp_path / "weights.bin").write_bytes(b"x")
-    with pytest.raises(InputError, match="ends in"):
-        load_model(tmp_path / "weights.bin")
+    for file in ("weights.bin", ""):
+        with pytest.raises(
+            InputError, match=r"a model ends in \.pth\.tar, .*, or is FILE\.py:NAME"
+        ):
+            load_model(tmp_path / file)
     with pytest.raises(InputError, match="device abacus: PyTorch has no such device here"):
         load_model("element", device="abacus")
 
 
 def test_a_model_is_loaded_onto_a_device():
-    assert load_model("mini-mace-mptrj", device="meta").device == torch.device("meta")
+    model = load_model("mini-mace-mptrj", device="meta")
+    assert model.device == torch.device("meta")
+    assert {weight.device.type for weight in model.network.parameters()} == {"meta"}
     assert load_model("mini-mace-mptrj", device=torch.device("cpu")).device.type == "cpu"
 
 
@@ -85,15 +90,55 @@ def test_a_changed_checkpoint_of_the_catalogue_is_refused(monkeypatch):
         load_model("chgnet-0.3.0")
 
 
-def test_a_model_of_an_environment_is_described_without_making_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty folder for what is kept between runs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_model_of_an_environment_is_described_without_making_it(cache):
     one, other = (load_model(name, device="meta") for name in ("7net-mf-0-PBE", "7net-mf-0-R2SCAN"))
     assert isinstance(one, RemoteModel)
     assert one.environment == other.environment == "sevennet"
     assert one.widths == {"backbone": 128, "last": 64}
     assert one.device == "meta"
     assert one.fingerprint != other.fingerprint  # one checkpoint, two modalities
-    assert not list(tmp_path.iterdir())
+    assert not cache.exists()
+
+
+def folder_of_matgl(folder, module, family="TensorNet"):
+    """One that matgl might have saved, of which nothing is read but the JSON."""
+    folder.mkdir()
+    (folder / "state.pt").write_bytes(b"x")
+    network = {"@class": family, "@module": f"matgl.models.{module}"}
+    (folder / "model.json").write_text(json.dumps({"kwargs": {"model": network}}))
+    return folder
+
+
+def test_a_file_of_a_family_with_an_environment_is_described_without_making_it(tmp_path, cache):
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        for ending in ("nqx", "pth"):
+            (tmp_path / folder / f"tuned.{ending}").write_text(folder)
+    one, other = (load_model(tmp_path / folder / "tuned.nqx") for folder in ("one", "other"))
+    assert (one.name, one.environment) == ("tuned", "nequix")
+    assert one.source == str(tmp_path / "one" / "tuned.nqx")
+    assert one.fingerprint != other.fingerprint
+    with pytest.raises(InputError, match=r"tuned\.pth: is pickled and can run any code .* --trust"):
+        load_model(tmp_path / "one" / "tuned.pth")
+    plain, modal = (load_model(f"{tmp_path}/one/tuned.pth{m}", trust=True) for m in ("", ":PBE"))
+    assert (modal.name, modal.environment) == ("tuned-PBE", "sevennet")
+    assert plain.fingerprint != modal.fingerprint
+    assert load_model(tmp_path / "one" / "tuned.pth") == plain  # these bytes are trusted now
+    with pytest.raises(InputError, match="is pickled"):
+        load_model(tmp_path / "other" / "tuned.pth")
+    for module, environment in (("_tensornet_pyg", "matgl"), ("_tensornet_dgl", "matgl-dgl")):
+        model = load_model(folder_of_matgl(tmp_path / module, module))
+        assert (model.name, model.environment) == (module, environment)
+    with pytest.raises(InputError, match="MEGNet: no such family of matgl"):
+        load_model(folder_of_matgl(tmp_path / "other matgl", "_megnet", "MEGNet"))
+    assert [path.name for path in cache.glob("*/*")] == ["trusted"]
 
 
 OWN = """
@@ -114,6 +159,11 @@ class Counting:
         ones = np.concatenate([np.full((n, 1), n, np.float32) for n in graphs])
         return {"backbone": ones, "last": ones}
 
+ready = Counting()
+
+def make():
+    return Counting()
+
 class Unfinished:
     name = "unfinished"
 
@@ -122,10 +172,11 @@ def broken():
 """
 
 
-def test_a_model_of_ones_own_is_loaded_by_path(tmp_path, crystals):
+@pytest.mark.parametrize("name", ["Counting", "make", "ready"])
+def test_a_model_of_ones_own_is_loaded_by_path(tmp_path, crystals, name):
     path = tmp_path / "mine.py"
     path.write_text(OWN)
-    model = load_model(f"{path}:Counting")
+    model = load_model(f"{path}:{name}")
     rows = model.features([model.prepare(atoms) for atoms in crystals])["last"]
     assert len(rows) == sum(map(len, crystals))
     assert model.fingerprint == ""  # nobody knows which files its code reads
@@ -136,7 +187,7 @@ def test_a_model_of_ones_own_is_loaded_by_path(tmp_path, crystals):
     [
         ("Unfinished", "its model lacks widths, prepare, size, features"),
         ("broken", "cannot be loaded .RuntimeError: not today"),
-        ("Gone", "KeyError: 'Gone'"),
+        ("Gone", r"mine\.py:Gone: no such model .*Counting"),
     ],
 )
 def test_a_model_of_ones_own_that_cannot_be_used(tmp_path, attribute, message):

@@ -96,28 +96,31 @@ def test_the_heads_differ_in_the_last_layer_only(two_heads, crystals):
     assert deviation(one["last"], two["last"]) > 1e-3
 
 
-def test_a_network_with_heads_needs_one_of_them(two_heads):
-    for head in (None, "three"):
-        with pytest.raises(InputError, match="needs one of its heads one, two"):
-            MaceModel(two_heads, "two-heads", head)
+def test_a_network_with_heads_needs_one_of_them(two_heads, data):
+    path = MaceModel(two_heads, "two-heads", "one").save(data / "both")
+    assert load_model(path).head == "one"  # as the card says
+    torch.save(two_heads, data / "both.model")
+    for ending, head in ((".safetensors", "two"), (".model", "two")):
+        model = load_model(f"{data}/both{ending}:{head}", trust=True)
+        assert (model.name, model.head) == ("both-two", "two")
+    for wrong in ("", ":three"):
+        with pytest.raises(InputError, match="needs one of its heads one, two, as FILE:HEAD"):
+            load_model(f"{data}/both.model{wrong}")
 
 
-def test_a_saved_network_is_the_same_network(tmp_path, crystals):
-    new = MaceModel(build_network(card()["architecture"], seed=11), "new")
-    new.save(str(tmp_path / "new.safetensors"), note="kept")
-    again = load_model(tmp_path / "new.safetensors")
-    assert json.loads((tmp_path / "new.json").read_text())["note"] == "kept"
-    assert deviation(latents(again, crystals)["last"], latents(new, crystals)["last"]) < 1e-5
-    assert again.fingerprint == new.fingerprint
+def test_what_is_neither_weight_nor_buffer_is_part_of_what_it_is(tmp_path, models):
+    path = models[SHIPPED].save(tmp_path / "new")
     changed = json.loads((tmp_path / "new.json").read_text())
-    changed["architecture"]["avg_num_neighbors"] *= 2  # no weight, and no buffer
+    changed["architecture"]["avg_num_neighbors"] *= 2
     (tmp_path / "new.json").write_text(json.dumps(changed))
-    assert load_model(tmp_path / "new.safetensors").fingerprint != new.fingerprint
+    assert load_model(path).fingerprint != models[SHIPPED].fingerprint
 
 
 def test_weights_without_their_card_are_refused(tmp_path):
     shutil.copy(DATA / list_models()[SHIPPED]["file"], tmp_path / "alone.safetensors")
-    with pytest.raises(InputError, match=r"alone\.safetensors: cannot be .*alone\.json"):
+    with pytest.raises(
+        InputError, match=r"alone\.safetensors: its JSON card alone\.json is missing"
+    ):
         load_model(tmp_path / "alone.safetensors")
 
 
@@ -135,7 +138,7 @@ def test_a_flipped_bit_of_the_weights_is_found(tmp_path, models):
         ("{", "cannot be loaded .JSONDecodeError"),
         ("[]", "cannot be loaded"),
         ({"sha256": None}, r"its card m\.json says None"),
-        ({"head": 3}, "needs one of its heads Default, not 3"),
+        ({"head": 3}, "needs one of its heads Default, as FILE:HEAD, not 3"),
         ({"architecture": card()["architecture"] | {"r_max": "far"}}, "cannot be loaded"),
         ({"architecture": card()["architecture"] | {"gate": "os.system"}}, "cannot be loaded"),
     ],

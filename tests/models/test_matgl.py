@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator
 
-from umlip_latents import list_models
+from umlip_latents import list_models, load_model
 from umlip_latents.models.base import capture_activations, periodic
 from umlip_latents.models.matgl import (  # first: it chooses matgl's code
     BACKEND,
@@ -221,3 +221,12 @@ def test_untrained_weights_follow_their_seed(model):
         if weight.ndim > 1:
             assert not torch.equal(one[key], other[key]), key
             assert not torch.equal(one[key], weight), key
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_folder_that_matgl_saved_has_the_features_of_its_network(name, tmp_path):
+    Potential(load(name).network, data_std=2.0).save(tmp_path / "mine")
+    model = load_model(tmp_path / "mine")
+    assert (model.name, type(model)) == ("mine", type(load(name)))
+    for layer, expected in checks.latents(load(name), checks.specimens()).items():
+        assert np.array_equal(checks.latents(model, checks.specimens())[layer], expected), layer

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 from nequix.data import atomic_numbers_to_indices, preprocess_graph
-from nequix.model import Nequix
+from nequix.model import Nequix, save_model
 
-from umlip_latents import list_models
+from umlip_latents import list_models, load_model
 from umlip_latents.models import nequix
-from umlip_latents.models.base import LAYERS, MATERIALS_ELEMENTS
+from umlip_latents.models.base import LAYERS, MATERIALS_ELEMENTS, Unsupported
 from umlip_latents.models.nequix import NequixModel
 
 from . import checks
@@ -109,3 +109,17 @@ def test_untrained_twins_follow_their_seed():
         assert np.array_equal(one, same)
         if one.ndim == 2:  # the scales of the norms begin at one
             assert deviation(other, one) > 0.1
+
+
+def test_a_file_of_ones_own_knows_its_own_elements(tmp_path):
+    own = {"cutoff": 5.0, "radial_basis_size": 4, "radial_mlp_size": 8, "radial_mlp_layers": 1}
+    own |= {"mlp_init_scale": 4.0, "shift": 0.0, "scale": 1.0}
+    network = Nequix(jax.random.key(2), 3, **SMALL | own)
+    save_model(tmp_path / "mine.nqx", network, SMALL | own | {"atomic_numbers": [1, 29, 8]})
+    model = load_model(tmp_path / "mine.nqx")
+    assert (model.name, model.elements.tolist()) == ("mine", [1, 8, 29])
+    with pytest.raises(Unsupported, match=r"does not know the element\(s\) Al"):
+        model.prepare(Atoms("Al"))
+    here = NequixModel(network, "here", SMALL | own | {"atomic_numbers": [1, 8, 29]})
+    for layer, expected in latents(here, specimens()[2:3]).items():
+        assert np.array_equal(latents(model, specimens()[2:3])[layer], expected)

@@ -1,9 +1,12 @@
 """SevenNet: the checkpoints that its package ships."""
 
+import shutil
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+import sevenn
 import torch
 from ase import Atoms
 from ase.build import fcc111
@@ -12,6 +15,7 @@ from sevenn.util import load_checkpoint
 
 from umlip_latents import list_models, load_model
 from umlip_latents.models.sevennet import SevenNetModel
+from umlip_latents.resources import InputError
 
 from . import checks
 from .checks import deviation, latents, specimens
@@ -100,3 +104,15 @@ def test_untrained_twins_follow_their_seed():
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("name", "part"), [("7net-0", ""), ("7net-mf-0-PBE", ":PBE")])
+def test_a_file_has_the_features_of_its_checkpoint(models, tmp_path, monkeypatch, name, part):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = Path(sevenn.__file__).parent / "pretrained_potentials" / list_models()[name]["file"]
+    shutil.copy(file, tmp_path / "tuned.pth")
+    model = load_model(f"{tmp_path}/tuned.pth{part}", trust=True)
+    for layer, expected in latents(models[name], specimens()).items():
+        assert np.array_equal(latents(model, specimens())[layer], expected), layer
+    with pytest.raises(InputError, match="needs one of its modalities"):
+        load_model(f"{tmp_path}/tuned.pth{'' if part else ':PBE'}")

@@ -28,7 +28,7 @@ SHORT = TrainingSettings(epochs=2, batch_size=2, learning_rate=3e-4)
 
 
 @pytest.fixture(scope="module")
-def runs(models, metals, tmp_path_factory):
+def runs(metals, tmp_path_factory):
     """A run of every protocol and family, by both."""
     cache, found = tmp_path_factory.mktemp("runs"), {}
     jobs = [(CHGNET, p) for p in PROTOCOLS]
@@ -36,7 +36,7 @@ def runs(models, metals, tmp_path_factory):
     for name, protocol in jobs:
         replay = metals[:2] if protocol == REPLAY else ()
         found[name, protocol] = fine_tune(
-            models[name], metals[:4], metals[4:], protocol, SHORT, cache=cache, replay=replay
+            name, metals[:4], metals[4:], protocol, SHORT, cache=cache, replay=replay
         )
     return found
 
@@ -51,6 +51,7 @@ def weights(model, *, of_readout):
 def test_a_protocol_redraws_and_trains_what_its_name_says(runs, models):
     for (name, protocol), run in runs.items():
         start, end = run.model(0), run.model(2)
+        assert (run.start, end.name) == (name, f"{protocol}, seed 0, epoch 2")
         for of_readout in (True, False):
             known, first, last = (
                 weights(model, of_readout=of_readout) for model in (models[name], start, end)
@@ -138,7 +139,8 @@ def test_a_finished_run_is_read_and_other_data_or_settings_are_another_run(
     labels = metals[0].calc.results | {"energy": metals[0].get_potential_energy() + 1e-6}
     repeat(training=[with_labels(metals[0], **labels), *metals[1:4]])
     repeat(settings=replace(SHORT, learning_rate=1e-4))
-    assert len({folder, *trained}) == 3
+    assert repeat(settings=replace(SHORT, seed=1)).folder.name.startswith("full fine-tuning-seed-1")
+    assert len({folder, *trained}) == 4
 
 
 def test_an_interrupted_run_is_trained_again(copied, trained):

@@ -68,7 +68,7 @@ def place(
     model: Model,
     dataset: str = "embedded-third",
     *,
-    start: str | None = None,
+    start: Model | None = None,
     layer: str = "backbone",
     n_splits: int = 5,
     store: str | Path | None = None,
@@ -86,7 +86,8 @@ def place(
         ``"embedded-third"``, which comes with the package, or ``"alexandria-random-1k"``, whose
         file is fetched.
     start
-        The published checkpoint that the model was fine-tuned from, for the retention.
+        What the model was fine-tuned from, for the retention: a published checkpoint, or any
+        other model.
     layer
         ``"backbone"``, or, on Alexandria, ``"last"``.
     n_splits
@@ -97,8 +98,8 @@ def place(
     Raises
     ------
     InputError
-        No features ship for that data set and layer, an unknown start, or a model that refuses
-        every structure.
+        No features ship for that data set and layer, an unknown model or start, or one that
+        refuses every structure.
 
     Examples
     --------
@@ -109,12 +110,14 @@ def place(
     panel, known = shipped_models(dataset, layer), list_models()
     if not panel:
         raise InputError(f"{dataset}, {layer}: no features ship to compare with.")
-    if start not in (None, *panel):
-        raise InputError(f"start {start}: not among the published ones ({', '.join(panel)}).")
     structures = load_structures(dataset)
     mine = extract_features(structures, model, layer, store=store, progress=progress)
     name = mine.model if mine.model not in panel else f"{mine.model} (yours)"
     features = {name: mine, **load_features(dataset, panel, layer)}
+    if start is not None and str(start) not in panel:
+        theirs = extract_features(structures, start, layer, store=store, progress=progress)
+        start = theirs.model if theirs.model not in features else f"{theirs.model} (start)"
+        features[start] = theirs
     baselines = [n for n in panel if known[n]["training_data"] == "none"]
     how = {"n_splits": n_splits, "baselines": baselines}
     own = how | {"options": FitOptions(n_test_local=N_TEST_LOCAL, involving=[name])}
@@ -152,10 +155,15 @@ def errors_of(name: str, comparison: Comparison, prefix: str) -> pd.DataFrame:
 
 
 def retention(name: str, start: str, comparison: Comparison) -> dict[str, Any]:
-    """Retention against the nearest network of the start's family that is unrelated to it."""
+    """Retention against the nearest network of the start's family that is unrelated to it.
+
+    Of a start that is not published nobody knows the family: any published network stands in.
+    """
     known, matrix = list_models(), comparison.matrix("gfre")
-    family = [n for n, e in known.items() if e.get("family") == known[start]["family"]]
-    siblings = [n for n in comparison.models if n in family and not relation(n, start)]
+    published = [n for n in comparison.models if n in known and n != start]
+    family = known.get(start, {}).get("family")
+    kin = [n for n in published if known[n]["family"] == family and not relation(n, start)]
+    siblings = kin if family else [n for n in published if "architecture" in known[n]]
     found: dict[str, Any] = {"start": start, "gfre": float(matrix.loc[start, name])}
     if siblings:
         sibling = min(siblings, key=lambda n: matrix.loc[n, name])

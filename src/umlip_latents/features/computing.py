@@ -14,6 +14,7 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import joblib
@@ -185,12 +186,16 @@ def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 
     device, budget = torch.device(getattr(model, "device", "cpu")), BATCH_SIZE
     if device.type == "cuda":
         budget = max(budget, torch.cuda.mem_get_info(device)[1] // BYTES_PER_EDGE)
+    unchecked = start == 0 and not type(model).__module__.startswith("umlip_latents.")
     for batch in packed({i: model.size(g) for i, g in graphs.items()}, budget):
         with nullcontext() if model.size(graphs[batch[0]]) > BATCH_SIZE else one_thread():
             table = forward(model, [graphs[i] for i in batch])
         n_atoms = [len(structures[i - start]) for i in batch]
         if len(table) != sum(n_atoms):
             raise InputError(f"{model.name}: gives {len(table)} rows for {sum(n_atoms)} atoms.")
+        if unchecked and len(batch) > 1:  # once, of a model of somebody's own
+            check_alone(model, graphs[batch[-1]], table[-n_atoms[-1] :])
+            unchecked = False
         rows |= dict(zip(batch, np.split(table, np.cumsum(n_atoms)[:-1]), strict=True))
     for index in [i for i, x in rows.items() if not np.isfinite(x).all()]:
         del rows[index]
@@ -206,6 +211,9 @@ def forward(model: LatentModel, graphs: Sequence) -> np.ndarray:
     """(n_atoms, sum of widths) features of a batch, in two halves if the memory is too small."""
     try:
         layers = model.features(graphs)
+        widths = {name: x.shape[1] for name, x in layers.items() if name in model.widths}
+        if widths != {**model.widths}:
+            raise InputError(f"{model.name}: its widths are {model.widths}, its layers' {widths}.")
         with np.errstate(over="ignore"):  # not finite in single precision: the structure is dropped
             return np.hstack([layers[name] for name in model.widths]).astype(np.float32)
     except (MemoryError, RuntimeError) as error:  # PyTorch raises the latter
@@ -214,6 +222,13 @@ def forward(model: LatentModel, graphs: Sequence) -> np.ndarray:
             raise
     half = len(graphs) // 2
     return np.concatenate([forward(model, graphs[:half]), forward(model, graphs[half:])])
+
+
+def check_alone(model: LatentModel, graph: Any, rows: np.ndarray) -> None:
+    """Raise `InputError` unless a structure has the features alone that it has in a batch."""
+    alone = forward(model, [graph])
+    if not np.allclose(rows, alone, rtol=0, atol=1e-3 * np.abs(alone).max(), equal_nan=True):
+        raise InputError(f"{model.name}: gives a structure other features in a batch than alone.")
 
 
 def packed(sizes: dict[int, int], budget: int) -> list[list[int]]:
@@ -252,7 +267,7 @@ def fill_remotely(
         file = Path(folder) / "structures.traj"  # binary: not a bit of a position is lost
         bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in structures]
         ase.io.write(file, bare)
-        command = ["extract", f"--model={model.name}", f"--device={model.device}"]
+        command = ["extract", f"--model={model.source}", f"--device={model.device}"]
         command += [f"--structures={file}", f"--store={store}"]
         command += [f"--workers={workers}"] if workers else []
         run_in_environment(model.environment, command, lambda line: bar.set_postfix_str(line[:60]))

@@ -16,7 +16,7 @@ from ase import Atoms
 from tqdm import tqdm
 
 from ..models.base import LAYERS, LatentModel
-from ..models.catalogue import catalogue_entry, load_model
+from ..models.catalogue import as_model, catalogue_entry, load_model
 from ..models.environments import RemoteModel
 from ..resources import InputError, cache_folder, check_at_least, torch_device
 from ..structures.checks import check_structure
@@ -36,6 +36,7 @@ def extract_features(
     store: str | Path | None = None,
     workers: int | None = None,
     device: str | torch.device = "auto",
+    trust: bool = False,
     progress: bool = True,
 ) -> Features:
     """Latent features of every atom of every structure that the model accepts.
@@ -63,6 +64,8 @@ def extract_features(
     device
         Where the network runs, as PyTorch names it; ``"auto"`` is CUDA if there is one, and leaves
         a model object where it is. Any other moves that object.
+    trust
+        Allow a pickled file, as in `load_model`.
     progress
         Show a progress bar.
 
@@ -87,7 +90,7 @@ def extract_features(
     """
     check_at_least(1, workers=workers)
     name = str(model) if catalogue_entry(str(model)) else None
-    model = find_model(model, device)
+    model = find_model(model, device, trust)
     remote = isinstance(model, RemoteModel)  # of which only its own Python knows all layers
     if not remote and layer not in model.widths:
         raise InputError(f"{layer}: no such layer, {model.name} has {', '.join(model.widths)}.")
@@ -121,7 +124,7 @@ def features_by_layer(
     structures, model, store
         As in `extract_features`.
     **options
-        ``workers``, ``device`` and ``progress``, as there.
+        ``workers``, ``device``, ``trust`` and ``progress``, as there.
 
     Examples
     --------
@@ -162,7 +165,7 @@ def load_features(
     store
         Folder that keeps what is extracted; by default one in the user's cache.
     **options
-        ``workers``, ``device`` and ``progress`` of `extract_features`.
+        ``workers``, ``device``, ``trust`` and ``progress`` of `extract_features`.
 
     Returns
     -------
@@ -259,10 +262,14 @@ class FeatureBlocks(Sequence):
         return [part.select(kept) for part in parts]
 
 
-def find_model(model: Model, device: str | torch.device = "auto") -> LatentModel | RemoteModel:
+def find_model(
+    model: Model, device: str | torch.device = "auto", trust: bool = False
+) -> LatentModel | RemoteModel:
     """The model of a name or file on its device; an object is moved if a device is named."""
     place = torch_device(device)
     if isinstance(model, str | Path):
         load = named_model if catalogue_entry(str(model)) else load_model
-        return load(str(model), device=place)
+        return load(str(model), device=place, trust=trust)
+    if not isinstance(model, RemoteModel):
+        model = as_model(model, getattr(model, "name", type(model).__name__))
     return model.to(place) if str(device) != "auto" and hasattr(model, "to") else model

@@ -2,16 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import safetensors.torch
 import torch
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
+from ..resources import InputError, check_sha256, write_file
 from ..structures.checks import cell_and_inverse
 
 LAYERS = ("backbone", "last")  # every model has these, some also interaction-1, interaction-2, ...
@@ -20,6 +23,7 @@ MATERIALS_ELEMENTS = np.r_[1:84, 89:95]
 # Of the code of all adapters. Raise it when the features that any of them gives change: those that
 # are stored of an older version are computed anew.
 VERSION = 2
+WEIGHTS = ".safetensors"
 
 
 class Unsupported(ValueError):
@@ -130,6 +134,65 @@ class Adapter(GraphAdapter):
     def features(self, graphs: list[Any]) -> dict[str, np.ndarray]:
         """Features of every layer, (n_atoms, width) each, of one forward pass on `device`."""
         return {layer: x.cpu().numpy() for layer, x in self.forward(graphs).items()}
+
+
+class TrainableAdapter(Adapter):
+    """A network that can be fine-tuned and saved. Each family adds `architecture`, what builds it.
+
+    Attributes
+    ----------
+    head
+        Which of its heads reads the energy, if it has any.
+    """
+
+    head: str | None = None
+
+    def save(self, path: str | Path, **about: Any) -> Path:
+        """Write the weights and a JSON card beside them, for `load_model`; return their path.
+
+        Next to `about` stand ``family``, ``head``, ``parameters``, ``widths``, the ``sha256`` of
+        the weights and the ``architecture``. The card comes first: weights never lack it.
+
+        Parameters
+        ----------
+        path
+            Ends in ``.safetensors``, which is added if need be.
+        **about
+            Anything else for the card, as JSON can hold it.
+        """
+        path = Path(f"{str(path).removesuffix(WEIGHTS)}{WEIGHTS}")
+        state = self.network.state_dict().items()
+        weights = safetensors.torch.save({key: w.cpu().contiguous() for key, w in state})
+        card = about | {
+            "family": type(self).__module__.rpartition(".")[2],
+            "head": self.head,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "widths": {layer: self.widths[layer] for layer in LAYERS},
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "architecture": self.architecture,
+        }
+        write_file(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+        write_file(path, weights)
+        return path
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The JSON card beside weights that `TrainableAdapter.save` wrote; raises `InputError`."""
+    file = path.with_suffix(".json")
+    if not file.is_file():
+        how = "load_model(FILE, trust=True).save(NEW) makes both of a file of mace-torch or CHGNet"
+        raise InputError(f"{path}: its JSON card {file.name} is missing; {how}.")
+    card = json.loads(file.read_text(encoding="utf-8"))
+    check_sha256(path, card["sha256"], f"its card {file.name} says")
+    return card
+
+
+def read_network(path: Path, build: Callable) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The network that `TrainableAdapter.save` wrote, built of its architecture, and its card."""
+    card = read_card(path)
+    network = build(card["architecture"])
+    network.load_state_dict(safetensors.torch.load_file(path))
+    return network, card
 
 
 def identity(about: Mapping[str, Any], weights: Iterable[tuple[str, np.ndarray]] = ()) -> str:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
-from ..resources import InputError, fetch, registry, sha256, torch_device, unknown_name
+from ..resources import (
+    InputError,
+    cache_folder,
+    ensure_dir,
+    fetch,
+    registry,
+    sha256,
+    torch_device,
+    unknown_name,
+    write_file,
+)
 from .environments import CURRENT, REQUIREMENTS, RemoteModel
 
 if TYPE_CHECKING:  # PyTorch and ASE are slow imports, and a list of names needs neither
@@ -19,9 +33,18 @@ if TYPE_CHECKING:  # PyTorch and ASE are slow imports, and a list of names needs
 
     from .base import LatentModel
 
-# modules by the endings of the files that they read; each has `from_file(path)`
-READERS = {".pth.tar": "chgnet", ".safetensors": "mace", ".model": "mace"}
-PROTOCOL = ("name", "fingerprint", "widths", "prepare", "size", "features")
+# what the catalogue would say of a file with such an ending; of safetensors their card says it
+ENDINGS = {
+    ".pth.tar": {"family": "CHGNet"},
+    ".safetensors": {},
+    ".model": {"family": "MACE"},
+    ".pth": {"family": "SevenNet", "environment": "sevennet"},
+    ".nqx": {"family": "Nequix", "environment": "nequix"},
+}
+PICKLED = (".model", ".pth")
+MATGL = ("state.pt", "model.json")  # in a folder that matgl saves, with one of these networks
+MATGL_FAMILIES = ("TensorNet", "M3GNet", "QET", "SO3Net", "DIEP")
+PROTOCOL = ("name", "widths", "prepare", "size", "features")
 
 
 def list_models() -> dict[str, dict]:
@@ -57,13 +80,16 @@ def load_model(
     Parameters
     ----------
     source
-        A name of `list_models` (an untrained twin takes any seed, ``chgnet-untrained-s7``), a
-        MACE in ``.safetensors`` with its JSON card beside it, a CHGNet ``.pth.tar``, a MACE
-        ``.model`` pickled by mace-torch, or a model of your own, ``my_model.py:MyModel``, whose
-        code is run.
+        A name of `list_models` (an untrained twin takes any seed, ``chgnet-untrained-s7``); a
+        file: what `TrainableAdapter.save` wrote (``.safetensors`` and a JSON card), a CHGNet
+        ``.pth.tar``, a ``.model`` of mace-torch, a ``.pth`` of SevenNet, a ``.nqx`` of Nequix, a
+        folder that matgl saved; or a model of your own, ``FILE.py:NAME``, whose code is run: a
+        class, a function without arguments that makes it, or the object itself. Of a network of
+        several heads or modalities ``FILE:NAME`` takes one.
     trust
         Allow a pickled file, which may run any code while it loads; also the first copy of a
-        checkpoint of the catalogue for which its makers publish no SHA-256.
+        checkpoint of the catalogue for which its makers publish no SHA-256. The same bytes are
+        allowed from then on.
     device
         PyTorch's name of where the network is to run; ``"auto"`` is CUDA if there is one, else the
         processor. What does not run in PyTorch (Nequix, SOAP, the bare element), DPA-3, and a model
@@ -108,55 +134,157 @@ def load_named_model(name: str, entry: dict, trust: bool) -> LatentModel | Remot
     One that has an environment is known by its name, its checkpoint, which holds what else decides,
     and the packages of the environment, without its library.
     """
-    digest, environment = entry.get("sha256"), entry.get("environment")
-    remote = environment and os.environ.get(CURRENT) != environment
+    digest = entry.get("sha256")
     parts = {"path": entry, "arguments": entry.get("arguments", {})}
     files = {k: (p["file"], p["url"], p.get("sha256")) for k, p in parts.items() if "url" in p}
-    if not (remote and digest):
+    if not (digest and is_remote(entry)):
         entry = entry | {key: fetch(*file, trust=trust) for key, file in files.items()}
         digest = digest or ("path" in entry and sha256(entry["path"]))
+    about = {"name": name, "sha256": [digest, parts["arguments"].get("sha256")]}
+    return load_entry(name, entry, about, name, tuple(files.values()))
+
+
+def is_remote(entry: Mapping[str, Any]) -> bool:
+    """Whether a model needs an environment other than the one of this process."""
+    return entry.get("environment") not in (None, os.environ.get(CURRENT))
+
+
+def load_entry(
+    name: str, entry: dict, about: dict, source: str, files: Sequence[tuple] = ()
+) -> LatentModel | RemoteModel:
+    """A model whose files are at hand, or what its environment has to know of it.
+
+    Parameters
+    ----------
+    name, entry
+        As in the catalogue, with the paths of its files.
+    about
+        What its identity hangs on in an environment, with the SHA-256 of its files.
+    source, files
+        As in `RemoteModel`.
+    """
+    environment, fingerprint = entry.get("environment"), ""
     if environment:
         from .base import identity
 
-        packages = REQUIREMENTS / f"{environment}.txt"
-        sums = [digest, parts["arguments"].get("sha256"), sha256(packages)]
-        fingerprint = identity({"name": name, "sha256": sums})
-    if remote:
+        packages = sha256(REQUIREMENTS / f"{environment}.txt")
+        fingerprint = identity(about | {"sha256": [*about["sha256"], packages]})
+    if is_remote(entry):
         widths = entry.get("widths", {})
-        return RemoteModel(name, fingerprint, widths, environment, tuple(files.values()))
+        return RemoteModel(name, fingerprint, widths, environment, source, files)
     module = (environment or entry["family"].lower()).partition("-")[0]
     model = import_module(f".{module}", __package__).load(name, entry)
     if "seed" in entry:
         model = type(model)(model.untrained(entry["seed"]), name)
-    if environment:
-        model.fingerprint = fingerprint
+    model.fingerprint = fingerprint or model.fingerprint
     return model
 
 
-def load_file(name: str, trust: bool) -> LatentModel:
-    """A model from a checkpoint, or from a file of Python and a name in it, ``FILE.py:CLASS``."""
-    own = re.fullmatch(r"(.+\.py):(\w+)", name)
-    path = Path(own[1] if own else name)
-    family = next((READERS[ending] for ending in READERS if name.endswith(ending)), None)
-    if not os.path.isfile(path):
-        raise unknown_name(str(path), "file or model", list_models())
-    if not (own or family):
-        raise InputError(f"{path}: a model file ends in {', '.join(READERS)}.")
-    if path.suffix == ".model" and not trust:
-        why = "is pickled and can run any code; --trust (trust=True) allows it"
-        raise InputError(f"{path}: {why}.")
+def load_file(name: str, trust: bool) -> LatentModel | RemoteModel:
+    """A model from a file; of ``FILE:NAME`` a head or modality, or what a ``.py`` defines."""
+    file, part = split_name(name)
+    path = Path(file)
+    if not os.path.exists(path):
+        raise unknown_name(file, "file or model", list_models())
+    check_trusted(path, trust)
     try:
-        if own:
-            model = runpy.run_path(str(path))[own[2]]()
-        else:
-            model = import_module(f".{family}", __package__).from_file(path)
+        if path.suffix == ".py":
+            return as_model(load_attribute(path, part), file)
+        stem, entry = describe_file(path)
+        if part:
+            stem, entry = f"{stem}-{part}", entry | {"head": part, "modal": part}
+        sums = [sha256(entry[key]) for key in ("path", "arguments") if key in entry]
+        about = {"part": part, "sha256": sums}
+        return load_entry(stem, entry, about, os.path.abspath(name))
     except InputError:
         raise
     except Exception as error:  # whatever one's own code raises, or the many readers of files
         why = shorten(str(error).split(". ")[0], 200)  # some write a page
         raise InputError(f"{path}: cannot be loaded ({type(error).__name__}: {why}).") from error
-    if not hasattr(model, "fingerprint"):
-        model.fingerprint = ""  # never stored: nobody knows which files its code reads
-    if lacking := [member for member in PROTOCOL if not hasattr(model, member)]:
-        raise InputError(f"{path}: its model lacks {', '.join(lacking)}.")
-    return model
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """The file of ``FILE:NAME``, and the name if there is one.
+
+    Examples
+    --------
+    >>> split_name("runs/two.model:omat"), split_name("runs/one.model")
+    (('runs/two.model', 'omat'), ('runs/one.model', None))
+    """
+    return re.fullmatch(r"(.*?)(?::([\w-]+))?", name, re.DOTALL).groups()
+
+
+def check_trusted(path: Path, trust: bool) -> None:
+    """Refuse a pickled file unless it is trusted now, or its very bytes were before.
+
+    What is trusted is recorded in the cache by its SHA-256, so that workers, notebooks and
+    environments may load it, too.
+    """
+    if path.is_file() and path.name.endswith(PICKLED):
+        record = cache_folder() / "trusted" / sha256(path)
+        if trust:
+            with suppress(InputError):  # where nothing can be kept it has to be said each time
+                write_file(ensure_dir(record.parent) / record.name, f"{path.resolve()}\n")
+        elif not record.is_file():
+            why = "is pickled and can run any code while it loads; --trust (trust=True) allows it"
+            raise InputError(f"{path}: {why}.")
+
+
+def describe_file(path: Path) -> tuple[str, dict[str, Any]]:
+    """The name of a model in a file, and the entry that the catalogue would have for it."""
+    if all((path / file).is_file() for file in MATGL):
+        files = {"path": path / MATGL[0], "arguments": path / MATGL[1]}
+        network = json.loads(files["arguments"].read_text(encoding="utf-8"))["kwargs"]["model"]
+        family = network["@class"]
+        if family not in MATGL_FAMILIES:
+            raise unknown_name(f"{path}: {family}", "family of matgl", MATGL_FAMILIES)
+        by_dgl = family != "DIEP" and not network["@module"].endswith("_pyg")
+        files["environment"] = "matgl-dgl" if by_dgl else "matgl"
+        return path.name, {"family": family, **files}
+    for ending, entry in ENDINGS.items():
+        if path.name.endswith(ending):
+            if not entry:
+                from .base import read_card
+
+                entry = {"family": read_card(path).get("family", "mace")}
+            return path.name.removesuffix(ending), {**entry, "path": path}
+    endings, files = ", ".join(ENDINGS), " and ".join(MATGL)
+    raise InputError(
+        f"{path}: a model ends in {endings}, or is FILE.py:NAME or a folder of {files}."
+    )
+
+
+def load_attribute(path: Path, name: str | None) -> Any:
+    """What a file of Python, which is run, calls by a name."""
+    found = runpy.run_path(str(path))
+    if name not in found:
+        public = [key for key in found if not key.startswith("_")]
+        raise unknown_name(f"{path}:{name or 'NAME'}", "model", public)
+    return found[name]
+
+
+def as_model(found: Any, where: str) -> LatentModel:
+    """A model of one's own: an object that has the `PROTOCOL`, or what makes one if it is called.
+
+    Without a fingerprint it gets an empty one: its features are never stored, as nobody knows which
+    files its code reads.
+
+    Raises
+    ------
+    InputError
+        It lacks a member.
+
+    Examples
+    --------
+    >>> as_model(dict, "mine")
+    Traceback (most recent call last):
+    ...
+    umlip_latents.resources.InputError: mine: its model lacks name, widths, prepare, size, features.
+    """
+    if isinstance(found, type | FunctionType):
+        found = found()
+    if lacking := [member for member in PROTOCOL if not hasattr(found, member)]:
+        raise InputError(f"{where}: its model lacks {', '.join(lacking)}.")
+    if not hasattr(found, "fingerprint"):
+        found.fingerprint = ""
+    return found

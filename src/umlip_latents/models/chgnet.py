@@ -17,15 +17,23 @@ from ase.units import GPa
 from chgnet.graph import CrystalGraph
 from chgnet.model import CHGNet
 from pymatgen.core import Structure
-from safetensors.torch import load_file, save
 
-from ..resources import check_sha256, write_file
-from .base import Adapter, Unsupported, capture_activations, interaction_names, periodic, seeded
+from ..resources import check_sha256
+from .base import (
+    WEIGHTS,
+    TrainableAdapter,
+    Unsupported,
+    capture_activations,
+    interaction_names,
+    periodic,
+    read_network,
+    seeded,
+)
 
 SUPPORTED = np.arange(1, 95)
 
 
-class ChgnetModel(Adapter):
+class ChgnetModel(TrainableAdapter):
     """Latent features of a `chgnet.model.CHGNet`, on the energy path only.
 
     Parameters
@@ -37,9 +45,9 @@ class ChgnetModel(Adapter):
     """
 
     readout = "mlp."
-    replays = False
 
     def __init__(self, network: CHGNet, name: str) -> None:
+        self.architecture = network.model_args
         about = {key: a for key, a in network.model_args.items() if key != "version"}  # a label
         super().__init__(network, name, SUPPORTED, about)
         self.inputs = {"backbone": network.mlp, "last": network.mlp.layers[-1]}
@@ -113,16 +121,6 @@ class ChgnetModel(Adapter):
         with torch.no_grad():
             weight += torch.as_tensor(energies[SUPPORTED]).to(weight)
 
-    def save(self, path: Path) -> None:
-        """Write the weights as safetensors."""
-        write_file(Path(path), save(self.network.state_dict()))
-
-    def restored(self, path: Path, name: str) -> "ChgnetModel":
-        """The same architecture with the weights that `save` wrote."""
-        network = build_network(self.network.model_args)
-        network.load_state_dict(load_file(path))
-        return ChgnetModel(network, name)
-
     def untrained(self, seed: int) -> CHGNet:
         """The same architecture with freshly drawn weights."""
         return build_network(self.network.model_args, seed)
@@ -141,19 +139,19 @@ def build_network(arguments: dict[str, Any], seed: int = 0) -> CHGNet:
 
 
 def load(name: str, entry: dict) -> ChgnetModel:
-    """A checkpoint of the chgnet package."""
-    path = Path(chgnet.__file__).parent / "pretrained" / entry["file"]
-    return from_file(check_sha256(path, entry["sha256"]), name)
+    """A checkpoint of the chgnet package, or a file: ``.pth.tar``, or what `save` wrote.
 
-
-def from_file(path: Path, name: str = "") -> ChgnetModel:
-    """A CHGNet ``.pth.tar``, of which nothing but tensors and plain values is unpickled.
-
-    Version 0.2.0 has a bias in its message layers, which its arguments do not tell.
+    Of a ``.pth.tar`` nothing but tensors and plain values is unpickled. Version 0.2.0 has a bias in
+    its message layers, which its arguments do not tell.
     """
+    path = entry.get("path")
+    if not path:
+        path = Path(chgnet.__file__).parent / "pretrained" / entry["file"]
+        check_sha256(path, entry["sha256"])
+    if path.suffix == WEIGHTS:
+        return ChgnetModel(read_network(path, build_network)[0], name)
     state = torch.load(path, map_location="cpu", weights_only=True)["model"]
-    weights = state["state_dict"]
-    has_bias = any("mlp_out" in key and key.endswith(".bias") for key in weights)
+    has_bias = any("mlp_out" in key and key.endswith(".bias") for key in state["state_dict"])
     network = build_network({**state["model_args"], "mlp_out_bias": has_bias})
-    network.load_state_dict(weights)
-    return ChgnetModel(network, name or path.name.removesuffix(".pth.tar"))
+    network.load_state_dict(state["state_dict"])
+    return ChgnetModel(network, name)

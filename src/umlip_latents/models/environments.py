@@ -36,6 +36,8 @@ class RemoteModel:
         As those of a `LatentModel`.
     environment
         Name of the environment.
+    source
+        What `load_model` there takes: its name, or an absolute path.
     files
         Name, address and SHA-256 of what has to be fetched before it can be loaded there.
     device
@@ -46,7 +48,8 @@ class RemoteModel:
     fingerprint: str
     widths: Mapping[str, int]
     environment: str
-    files: tuple[tuple[str, str, str | None], ...] = ()
+    source: str
+    files: Sequence[tuple[str, str, str | None]] = ()
     device: str = "auto"
 
 

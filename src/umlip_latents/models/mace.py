@@ -1,8 +1,6 @@
 """MACE: invariant node features of every interaction, inputs of every readout's last linear map."""
 
 import contextlib
-import hashlib
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,16 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ..resources import DATA, InputError, check_sha256, write_file
-from .base import LAYERS, Adapter, capture_activations, interaction_names, periodic, seeded
+from ..resources import DATA, InputError
+from .base import (
+    WEIGHTS,
+    TrainableAdapter,
+    capture_activations,
+    interaction_names,
+    periodic,
+    read_network,
+    seeded,
+)
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(None):
     warnings.simplefilter("ignore")
@@ -22,10 +28,9 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(None):
     from mace.tools import AtomicNumberTable, torch_geometric
     from mace.tools.scripts_utils import extract_config_mace_model
     from mace.tools.torch_tools import default_dtype
-    from safetensors.torch import load_file, save
 
 
-class MaceModel(Adapter):
+class MaceModel(TrainableAdapter):
     """Latent features of a MACE network, on the energy path only.
 
     Parameters
@@ -39,13 +44,13 @@ class MaceModel(Adapter):
     """
 
     readout = "readouts."
-    replays = True
 
     def __init__(self, network: torch.nn.Module, name: str, head: str | None = None) -> None:
         self.heads = list(getattr(network, "heads", ["Default"]))
         self.head = self.heads[0] if head is None and len(self.heads) == 1 else head
         if self.head not in self.heads:
-            raise InputError(f"{name}: needs one of its heads {', '.join(self.heads)}, not {head}.")
+            known = ", ".join(self.heads)
+            raise InputError(f"{name}: needs one of its heads {known}, as FILE:HEAD, not {head}.")
         about = {"architecture": architecture(network), "head": self.head}
         super().__init__(network, name, network.atomic_numbers.tolist(), about)
         self.outputs = interaction_names(network.products)
@@ -58,6 +63,11 @@ class MaceModel(Adapter):
             if hidden:  # which has a block for every head, and all but the read one are masked
                 columns = np.split(columns, len(self.heads))[self.heads.index(self.head)]
             self.columns[f"readout-{i}"] = columns
+
+    @property
+    def architecture(self) -> dict:
+        """mace-torch's own description of the network, with the energies of its elements."""
+        return architecture(self.network)
 
     def graph(self, atoms: Atoms) -> AtomicData:
         """MACE's own graph with this checkpoint's cutoff and species.
@@ -93,31 +103,9 @@ class MaceModel(Adapter):
         table = self.network.atomic_energies_fn.atomic_energies
         table += torch.as_tensor(energies[self.elements]).to(table)
 
-    def save(self, path: str | Path, **about: Any) -> None:
-        """Write the weights as safetensors and beside them a JSON card, for `from_file`.
-
-        Next to `about` stand ``head``, ``parameters``, ``widths``, the ``sha256``, and mace-torch's
-        own description of the network, `architecture`. The card comes first: weights never lack it.
-        """
-        path, state = Path(path), self.network.state_dict()
-        weights = save({key: w.detach().cpu().contiguous() for key, w in state.items()})
-        card = about | {
-            "head": self.head,
-            "parameters": sum(p.numel() for p in self.network.parameters()),
-            "widths": {layer: self.widths[layer] for layer in LAYERS},
-            "sha256": hashlib.sha256(weights).hexdigest(),
-            "architecture": architecture(self.network),
-        }
-        write_file(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
-        write_file(path, weights)
-
-    def restored(self, path: Path, name: str) -> "MaceModel":
-        """The model of the card beside the weights, which may have one head more than this one."""
-        return from_file(path, name)
-
     def untrained(self, seed: int) -> torch.nn.Module:
         """The same architecture with freshly drawn weights."""
-        return build_network(architecture(self.network), seed)
+        return build_network(self.architecture, seed)
 
 
 def scalar_columns(irreps: o3.Irreps) -> np.ndarray:
@@ -159,20 +147,9 @@ def load_pickled(path: Path) -> torch.nn.Module:
 
 
 def load(name: str, entry: dict) -> MaceModel:
-    """A shipped checkpoint, or a foundation model, pickled by its makers."""
-    if "path" in entry:
-        return MaceModel(load_pickled(entry["path"]), name, entry.get("head"))
-    return from_file(DATA / entry["file"], name)
-
-
-def from_file(path: Path, name: str | None = None) -> MaceModel:
-    """A MACE in safetensors with its card, or a pickled one, which the caller vouches for."""
-    name = name or path.stem
-    if path.suffix != ".safetensors":
-        return MaceModel(load_pickled(path), name)
-    file = path.with_suffix(".json")
-    card = json.loads(file.read_text(encoding="utf-8"))
-    check_sha256(path, card["sha256"], f"its card {file.name} says")
-    network = build_network(card["architecture"])
-    network.load_state_dict(load_file(path))
-    return MaceModel(network, name, card.get("head"))
+    """What `save` wrote, such as a checkpoint that ships, or what mace-torch pickled."""
+    path = entry.get("path") or DATA / entry["file"]
+    if path.suffix != WEIGHTS:
+        return MaceModel(load_pickled(path), name, entry.get("head"))
+    network, card = read_network(path, build_network)
+    return MaceModel(network, name, entry.get("head") or card.get("head"))

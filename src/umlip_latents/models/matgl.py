@@ -29,14 +29,12 @@ os.environ["DGLBACKEND"] = "pytorch"  # or dgl leaves a file in the home folder
 if BACKEND == "DGL":
     from dgl import batch as join
     from dgl import edge_subgraph, reverse
-    from matgl.ext._ase_dgl import Atoms2Graph
-    from matgl.graph._compute_dgl import compute_pair_vector_and_distance, create_line_graph
 else:
-    from matgl.ext._ase_pyg import Atoms2Graph
-    from matgl.graph._compute_pyg import compute_pair_vector_and_distance
     from torch_geometric.data import Batch
 
     join = Batch.from_data_list
+compute = import_module(f"matgl.graph._compute_{BACKEND.lower()}")
+Atoms2Graph = import_module(f"matgl.ext._ase_{BACKEND.lower()}").Atoms2Graph
 from matgl.utils.maths import decompose_tensor, tensor_norm  # noqa: E402
 
 
@@ -75,7 +73,7 @@ class MatglModel(Adapter):
         cell = torch.tensor(boxed.cell.array, dtype=self.dtype)
         nodes["pos"] = torch.tensor(boxed.positions, dtype=self.dtype)
         edges["pbc_offshift"] = edges["pbc_offset"].to(self.dtype) @ cell
-        edges["bond_vec"], edges["bond_dist"] = compute_pair_vector_and_distance(graph)
+        edges["bond_vec"], edges["bond_dist"] = compute.compute_pair_vector_and_distance(graph)
         return graph
 
     def size(self, graph: Any) -> int:
@@ -172,7 +170,7 @@ class M3GNetModel(MatglModel):
         options = {"relabel_nodes": False, "store_ids": False}
         triples = edge_subgraph(joined, order[: in_triple.sum()], **options)
         graph = edge_subgraph(joined, order, **options)
-        lines = create_line_graph(triples, cutoff)
+        lines = compute.create_line_graph(triples, cutoff)
         return {"g": graph, "l_g": reverse(lines, copy_ndata=True) if self.exchanged else lines}
 
 
@@ -181,20 +179,22 @@ MODULES = {"DIEP": "diep.models", "QET": "matgl.models._qet_dgl"}
 
 
 def load(name: str, entry: dict) -> MatglModel:
-    """A network that matgl's repository or DIEP's package publishes, read without unpickling.
+    """A network that matgl or DIEP publishes or that matgl saved, read without unpickling.
 
     The potential's scale and the energies of the elements are left out. What the file lacks are
     constants, and in one model the weights of its readout, which no feature depends on.
     """
     family, path, arguments = entry["family"], entry.get("path"), entry.get("arguments")
     network = getattr(import_module(MODULES.get(family, "matgl.models")), family)
-    if family == "DIEP":
+    if not path:  # in the package of DIEP
         folder = import_module("diep.pretrained").DEFAULT_MODEL_DIR
         path = check_sha256(folder.parent / entry["file"], entry["sha256"])
         arguments = path.with_name("model.pt")
     options = {"map_location": "cpu", "weights_only": True}
     if arguments.suffix == ".json":
         keywords = json.loads(arguments.read_text())["kwargs"]["model"]["init_args"]
+        if "dtype" in keywords:
+            keywords["dtype"] = getattr(torch, keywords["dtype"].removeprefix("torch."))
     else:
         keywords = torch.load(arguments, **options)["model"]["init_args"]
     keywords["dim_state_embedding"] = keywords["dim_state_embedding"] or 0  # of old files

@@ -29,7 +29,7 @@ class NequixModel(GraphAdapter):
     Parameters
     ----------
     network
-        A network for `MATERIALS_ELEMENTS`, as all that are published.
+        A network for the elements of its `config`, or for `MATERIALS_ELEMENTS`.
     name
         Name shown in tables.
     config
@@ -38,7 +38,7 @@ class NequixModel(GraphAdapter):
 
     def __init__(self, network: Nequix, name: str, config: dict | None = None) -> None:
         self.network, self.name, self.config = network, name, config or {}
-        self.elements = MATERIALS_ELEMENTS
+        self.elements = np.sort(self.config.get("atomic_numbers", MATERIALS_ELEMENTS))
         leaves = enumerate(map(np.asarray, jax.tree.leaves(network)))
         self.fingerprint = identity({**self.config, "cutoff": network.cutoff}, leaves)
 

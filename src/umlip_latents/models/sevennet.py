@@ -12,7 +12,7 @@ from sevenn.nn.sequential import AtomGraphSequential
 from sevenn.train.dataload import unlabeled_atoms_to_graph
 from torch_geometric.data import Batch
 
-from ..resources import check_sha256
+from ..resources import InputError, check_sha256
 from .base import Adapter, capture_activations, interaction_names, periodic, seeded
 
 
@@ -80,7 +80,20 @@ class SevenNetModel(Adapter):
 
 
 def load(name: str, entry: dict) -> SevenNetModel:
-    """A checkpoint of the sevenn package, pickled there and checked before it is read."""
-    path = Path(sevenn.__file__).parent / "pretrained_potentials" / entry["file"]
-    checkpoint = SevenNetCheckpoint(check_sha256(path, entry["sha256"]))
-    return SevenNetModel(checkpoint.build_model(), name, entry.get("modal", ""), checkpoint.config)
+    """A checkpoint of the sevenn package, pickled there and checked before it is read, or a file.
+
+    Raises
+    ------
+    InputError
+        A network of several modalities needs one of them, any other none.
+    """
+    path = entry.get("path")
+    if not path:
+        path = Path(sevenn.__file__).parent / "pretrained_potentials" / entry["file"]
+        check_sha256(path, entry["sha256"])
+    checkpoint, modal = SevenNetCheckpoint(path), entry.get("modal", "")
+    known = [*checkpoint.config.get("_modal_map", {})]
+    if modal not in (known or [""]):
+        known = ", ".join(known) or "(it has none)"
+        raise InputError(f"{name}: needs one of its modalities {known}, as FILE:MODALITY.")
+    return SevenNetModel(checkpoint.build_model(), name, modal, checkpoint.config)

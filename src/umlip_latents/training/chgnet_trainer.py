@@ -1,6 +1,6 @@
 """CHGNet, fine-tuned with the loss of its own trainer and Adam."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,10 +10,12 @@ from chgnet.trainer.trainer import CombinedLoss
 from tqdm.auto import tqdm
 
 from ..models.chgnet import ChgnetModel
-from .plan import TrainingPlan
+from .plan import TrainingSettings
 
 
-def train(model: ChgnetModel, plan: TrainingPlan) -> Iterator[ChgnetModel]:
+def train(
+    model: ChgnetModel, structures: Sequence[Atoms], shift: np.ndarray, settings: TrainingSettings
+) -> Iterator[ChgnetModel]:
     """Train a CHGNet: yield it before the first step and after every epoch.
 
     The loss is that of CHGNet's own trainer: Huber losses (delta = 0.1) of the energy in eV/atom,
@@ -24,15 +26,19 @@ def train(model: ChgnetModel, plan: TrainingPlan) -> Iterator[ChgnetModel]:
     ----------
     model
         Is changed in place; weights whose ``requires_grad`` is false stay as they are.
-    plan
-        Structures and settings.
+    structures
+        Labelled.
+    shift
+        (119,) energy in eV to add to that of each element before the first step.
+    settings
+        How long and how fast.
     """
-    network, settings = model.network, plan.settings
-    model.shift_elements(plan.element_shift)
+    network = model.network
+    model.shift_elements(shift)
     network.composition_model.requires_grad_(False)
     yield model
-    graphs = [model.prepare(atoms) for atoms in plan.training]
-    labels = [labels_of(atoms, model.device) for atoms in plan.training]
+    graphs = [model.prepare(atoms) for atoms in structures]
+    labels = [labels_of(atoms, model.device) for atoms in structures]
     task = "efs" if all("s" in label for label in labels) else "ef"
     loss = CombinedLoss(target_str=task, criterion="Huber", allow_missing_labels=False)
     n_batches = -(-len(graphs) // settings.batch_size)

@@ -11,47 +11,52 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from ..models.base import LatentModel, one_thread
+from ..models.base import LatentModel, TrainableAdapter, one_thread
+from ..models.catalogue import load_model
 from ..models.chgnet import ChgnetModel
 from ..models.mace import MaceModel
 from ..resources import InputError, ensure_dir, unknown_name, write_file
 from ..structures.describe import composition, labels_fingerprint
 from . import chgnet_trainer, mace_trainer
-from .plan import TrainingPlan, TrainingSettings
+from .plan import TrainingSettings
 from .train import prediction_error
 
 KINDS = ("fine-tuning", "transfer learning")
 PROTOCOLS = (*(f"{part} {kind}" for kind in KINDS for part in ("full", "heads")), "bespoke")
 REPLAY = "multi-head replay"  # of mace-torch
-TrainableModel = ChgnetModel | MaceModel
 TRAINERS = {ChgnetModel: chgnet_trainer.train, MaceModel: mace_trainer.train}
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """A finished run; epoch 0 is the state before any step.
+    """A finished run, of which the raw weights of every epoch are kept, never a best-so-far.
 
     Attributes
     ----------
+    start
+        Name of the model that it starts from.
     protocol
         One of `PROTOCOLS`, or `REPLAY`.
-    epochs
-        Number of the last epoch.
-    pretrained
-        The model that it starts from.
+    settings
+        Epochs, learning rate, batch size and seed.
     folder
         Where the weights of every epoch and the test errors lie.
     """
 
+    start: str
     protocol: str
-    epochs: int
-    pretrained: TrainableModel
+    settings: TrainingSettings
     folder: Path
 
-    def model(self, epoch: int) -> TrainableModel:
-        """The model of one epoch (raw weights, never a best-so-far), ready for extraction."""
-        file = self.folder / f"epoch-{epoch:03d}.safetensors"
-        return self.pretrained.restored(file, f"{self.protocol}, epoch {epoch}")
+    def file(self, epoch: int) -> Path:
+        """The weights after an epoch, a file for `load_model`; 0 is the state before any step."""
+        return self.folder / f"epoch-{epoch:03d}.safetensors"
+
+    def model(self, epoch: int) -> LatentModel:
+        """The model after an epoch, ready for extraction; its name tells protocol and seed."""
+        model = load_model(self.file(epoch), device="cpu")
+        model.name = f"{self.protocol}, seed {self.settings.seed}, epoch {epoch}"
+        return model
 
     @property
     def history(self) -> pd.DataFrame:
@@ -63,7 +68,7 @@ class FineTuning:
 
 
 def fine_tune(
-    pretrained: LatentModel,
+    pretrained: str | Path | LatentModel,
     training: Sequence[Atoms],
     test: Sequence[Atoms],
     protocol: str,
@@ -82,7 +87,8 @@ def fine_tune(
     Parameters
     ----------
     pretrained
-        A `ChgnetModel` or `MaceModel`, on the device where it is to be trained; not changed.
+        A CHGNet or a MACE, by name, by file or as an object on the device where it is to be
+        trained; not changed.
     training, test
         Labelled structures; the test part is only looked at.
     protocol
@@ -106,23 +112,25 @@ def fine_tune(
 
     Examples
     --------
-    >>> from umlip_latents import load_model, load_structures
+    >>> from umlip_latents import load_structures
     >>> from umlip_latents.structures.splits import split_by_origin
-    >>> training, test = split_by_origin(load_structures("li3ps4-gfn1"), 8, 4)
-    >>> model, settings = load_model("chgnet-0.3.0"), TrainingSettings(epochs=5)
-    >>> run = fine_tune(
-    ...     model, training, test, "bespoke", settings, cache="runs"
-    ... )  # doctest: +SKIP
-    >>> run.history["force"].tolist()  # doctest: +SKIP
-    [...]
+    >>> parts, settings = split_by_origin(load_structures("li3ps4-gfn1"), 8, 4), TrainingSettings(5)
+    >>> how = ("full fine-tuning", settings)
+    >>> run = fine_tune("chgnet-0.3.0", *parts, *how, cache="runs")  # doctest: +SKIP
+    >>> run.history["force"].tolist(), run.model(5).name  # doctest: +SKIP
+    ([...], 'full fine-tuning, seed 0, epoch 5')
     """
+    if isinstance(pretrained, str | Path):
+        pretrained = load_model(pretrained)
     if type(pretrained) not in TRAINERS:
         raise InputError(f"{pretrained.name}: only a CHGNet or a MACE can be fine-tuned.")
     if protocol not in (*PROTOCOLS, REPLAY):
         raise unknown_name(protocol, "protocol", (*PROTOCOLS, REPLAY))
     if not len(training) or not len(test):
         raise InputError("Fine-tuning needs a training and a test structure at least.")
-    if (protocol == REPLAY) != bool(len(replay)) or (len(replay) and not pretrained.replays):
+    if (protocol == REPLAY) != bool(len(replay)) or (
+        len(replay) and not isinstance(pretrained, MaceModel)
+    ):
         raise InputError("Multi-head replay needs a MACE and structures for replay.")
     parts = {"training": training, "test": test, "replay": replay}
     description = {
@@ -132,16 +140,17 @@ def fine_tune(
         **asdict(settings),
     }
     digest = hashlib.sha256(json.dumps(description).encode()).hexdigest()
-    folder = Path(cache) / f"{protocol}-{digest[:12]}"
+    folder = Path(cache) / f"{protocol}-seed-{settings.seed}-{digest[:12]}"
     if not (folder / "errors.csv").exists():
         start = starting_model(pretrained, protocol, settings.seed)
         with one_thread():  # beside other work PyTorch's threads mostly wait for each other
-            plan = TrainingPlan(training, replay, fit_element_shift(start, training), settings)
-            write_run(folder, TRAINERS[type(start)](start, plan), test)
-    return FineTuning(protocol, settings.epochs, pretrained, folder)
+            plan = training, fit_element_shift(start, training), settings
+            options = {"replay": replay} if len(replay) else {}
+            write_run(folder, TRAINERS[type(start)](start, *plan, **options), test)
+    return FineTuning(pretrained.name, protocol, settings, folder)
 
 
-def write_run(folder: Path, epochs: Iterable[TrainableModel], test: Sequence[Atoms]) -> None:
+def write_run(folder: Path, epochs: Iterable[TrainableAdapter], test: Sequence[Atoms]) -> None:
     """Write the weights of all epochs, and last ``errors.csv``, which says that they are there."""
     ensure_dir(folder)
     rows = []
@@ -154,7 +163,7 @@ def write_run(folder: Path, epochs: Iterable[TrainableModel], test: Sequence[Ato
     write_file(folder / "errors.csv", table.to_csv(index=False))
 
 
-def starting_model(pretrained: TrainableModel, protocol: str, seed: int) -> TrainableModel:
+def starting_model(pretrained: TrainableAdapter, protocol: str, seed: int) -> TrainableAdapter:
     """The network before the first step: weights kept, or drawn afresh, as the protocol says."""
     network = copy.deepcopy(pretrained.network)
     if protocol == "bespoke" or "transfer" in protocol:
@@ -167,7 +176,7 @@ def starting_model(pretrained: TrainableModel, protocol: str, seed: int) -> Trai
     return type(pretrained)(network, protocol)
 
 
-def fit_element_shift(model: TrainableModel, structures: Sequence[Atoms]) -> np.ndarray:
+def fit_element_shift(model: TrainableAdapter, structures: Sequence[Atoms]) -> np.ndarray:
     """(119,) energy of each element in eV that best explains the model's errors, by least squares.
 
     It is zero for elements that are not present.

@@ -7,15 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.io import write
 
 from ..models.mace import MaceModel, load_pickled
-from .plan import TrainingPlan
+from .plan import TrainingSettings
 
 
-def train(model: MaceModel, plan: TrainingPlan) -> Iterator[MaceModel]:
+def train(
+    model: MaceModel,
+    structures: Sequence[Atoms],
+    shift: np.ndarray,
+    settings: TrainingSettings,
+    replay: Sequence[Atoms] = (),
+) -> Iterator[MaceModel]:
     """Train a MACE with mace-torch's own trainer: yield it before the first step and every epoch.
 
     Its universal (Huber) loss of energy, forces and stress, weighted 10 : 100 : 100; a learning
@@ -25,17 +32,18 @@ def train(model: MaceModel, plan: TrainingPlan) -> Iterator[MaceModel]:
     ----------
     model
         If a weight's ``requires_grad`` is false, only the readouts are trained.
-    plan
-        Structures and settings.
+    structures, shift, settings
+        As in `chgnet_trainer.train`.
+    replay
+        Labelled structures that get a readout of their own.
     """
-    settings, replay = plan.settings, plan.replay
     # without a second readout the trainer takes the energies of the start, whatever E0s says
     start = copy.deepcopy(model.network) if len(replay) else model.network
-    model.shift_elements(plan.element_shift)
+    model.shift_elements(shift)
     yield model
     energies = model.network.atomic_energies_fn.atomic_energies.reshape(-1).tolist()
     trains_all = all(weight.requires_grad for weight in model.network.parameters())
-    parts = {"train": plan.training, "valid": plan.training[:4]}  # nothing is decided on it
+    parts = {"train": structures, "valid": structures[:4]}  # nothing is decided on it
     if len(replay):
         parts |= {"pt_train": replay, "pt_valid": replay[:4]}
     arguments = {

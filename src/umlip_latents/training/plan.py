@@ -1,10 +1,6 @@
-"""What a model is fine-tuned on, and how."""
+"""How a model is fine-tuned."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from ase import Atoms
 
 from ..resources import InputError, check_at_least
 
@@ -45,23 +41,3 @@ class TrainingSettings:
         check_at_least(0, seed=self.seed)
         if not 0 < self.learning_rate < 1:
             raise InputError(f"learning_rate {self.learning_rate}: must be a positive number.")
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What the trainer of a family needs to know.
-
-    Attributes
-    ----------
-    training, replay
-        Labelled structures; those for replay get a readout of their own.
-    element_shift
-        (119,) energy in eV to add to that of each element before the first step.
-    settings
-        How long and how fast.
-    """
-
-    training: Sequence[Atoms]
-    replay: Sequence[Atoms]
-    element_shift: np.ndarray
-    settings: TrainingSettings
