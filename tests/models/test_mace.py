@@ -10,6 +10,7 @@ import torch
 from ase import Atoms
 
 from umlip_latents import list_models, load_model
+from umlip_latents.book import trust_models
 from umlip_latents.models.mace import MaceModel, build_network, scalar_columns
 from umlip_latents.resources import DATA, InputError, registry
 
@@ -169,6 +170,8 @@ def test_a_foundation_model_is_trusted_on_first_use_only(data, models):
         load_model("mace-mp-0a-small")
     with pytest.raises(InputError, match=r"is pickled .* --trust"):
         load_model(file)
+    trust_models({"models": [str(file)], "dataset": "embedded", "n_splits": 3})
+    assert load_model(file).fingerprint == models[SHIPPED].fingerprint
     first = load_model("mace-mp-0a-small", trust=True)
     assert first.fingerprint == models[SHIPPED].fingerprint
     assert load_model("mace-mp-0a-small").name == "mace-mp-0a-small"
