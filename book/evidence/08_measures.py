@@ -1,5 +1,10 @@
 """The sentences of chapter 08, and what fills their numbers."""
 
+import numpy as np
+import pandas as pd
+
+from umlip_latents.measures.comparison import estimate
+
 STRANGERS = ["chgnet-untrained-s0", "symmetry-functions", "soap", "element"]
 
 
@@ -99,3 +104,93 @@ def sentences(tables):
         *gfre[numbers],
         *cka[numbers],
     )
+
+    yield from of_stitching(tables.full("08_measures-stitching").query("source != target"))
+
+
+def of_stitching(stitched):
+    """The sentences on what an error costs in energy."""
+    backbone, costs = stitched.query("layer == 'backbone'"), stitched.query("layer == 'last'")
+    means = costs.groupby("kin")[
+        ["gfre", "error", "error_median", "shifted", "own", "spread"]
+    ].mean()
+    far, element = means.loc["another family"], means.loc["element"]
+    apart = costs[costs["kin"] == "another family"].set_index("target", drop=False)
+    floor = costs[costs["kin"] == "element"].set_index("target").add_suffix(" of element")
+    apart = apart.join(floor).reset_index(drop=True)
+    networks = costs[~costs["kin"].isin(STRANGERS[1:]) & (costs["kin"] != "untrained twin")]
+    assert (networks["source"].nunique(), networks["target"].nunique()) == (26, 24)
+    yield (
+        "Between families, {} pairs with a GFRE of {:.2f} on average, stitching costs {:.0f} meV per "
+        "atom, half of the structures less than {:.0f}",
+        len(apart),
+        *far[["gfre", "error", "error_median"]],
+    )
+    yield (
+        "The bare element, at {:.2f}, costs {:.0f}, symmetry functions {:.0f}, untrained twins {:.0f}",
+        *element[["gfre", "error"]],
+        *means.loc[["symmetry-functions", "untrained twin"], "error"],
+    )
+    yield (
+        "The GFRE of networks is {:.2f} [{:.2f}, {:.2f}] of the element's, the cost {:.2f} "
+        "[{:.2f}, {:.2f}]",
+        *over_networks(lambda t: t["gfre"].mean() / t["gfre of element"].mean(), apart),
+        *over_networks(lambda t: t["error"].mean() / t["error of element"].mean(), apart),
+    )
+    better = {k: (apart[k] < apart[f"{k} of element"]).sum() for k in ("error", "gfre", "shifted")}
+    yield (
+        "the better source in {} of the {} pairs, by the GFRE in {}",
+        *(better["error"], len(apart), better["gfre"]),
+    )
+    assert better["shifted"] == len(apart)
+    yield "the cost is {:.0f}", backbone[backbone["kin"] == "another family"]["error"].mean()
+    yield (
+        "the networks are at {:.0f}, the spread that composition leaves at {:.0f}, symmetry functions "
+        "at {:.0f}",
+        *(far["shifted"], far["spread"], means.loc["symmetry-functions", "shifted"]),
+    )
+    yield "shifted in the same way, differ by {:.0f}", far["own"]
+    order = over_networks(lambda t: t[["gfre", "error"]].corr("spearman").iloc[0, 1], networks)
+    yield (
+        "Over all {} pairs of networks the two correlate at {:.2f} [{:.2f}, {:.2f}]",
+        len(networks),
+        *order,
+    )
+    kin = ["shared weights", "another training", "same family"]
+    yield (
+        "Shared weights cost {:.0f}, the two trainings of M3GNet {:.0f}; a family trained apart costs {:.0f}",
+        *means.loc[kin, "error"],
+    )
+
+    pairs, read = costs.set_index(["source", "target"]), costs.groupby("target")["read"].first()
+    yield "in 7net-0, {:.2f} of its variance lies along the readout", read["7net-0"]
+    cheap = pairs.loc[("7net-0", "nequix-mp-1-pft")]
+    yield (
+        "it misses {:.2f}, for {:.0f} meV only, since that readout follows {:.2f} of the variance",
+        *cheap[["gfre", "error", "read"]],
+    )
+    other = pairs.loc[("7net-0_22May2024", "m3gnet-mp-2021")]
+    yield "from SevenNet onto M3GNet ({:.2f}, {:.0f} meV)", *other[["gfre", "error"]]
+    dear = pairs.loc[("nequix-mp-1-pft-nocotrain", "tensornet-matpes-pbe")]
+    saved = dear["error"] - dear["shifted"]
+    yield (
+        "{:.2f} from Nequix costs {:.0f} meV, of which shifts of the elements take away {:.0f}",
+        *dear[["gfre", "error"]],
+        saved,
+    )
+    yield (
+        "a network of another family costs {:.0f} meV per atom, the bare element {:.0f}",
+        far["error"],
+        element["error"],
+    )
+
+
+def over_networks(statistic, pairs, n_draws=200):
+    """A number, and its 95 % interval over drawn checkpoints."""
+    rng, drawn = np.random.default_rng(0), [pairs]
+    names = sorted({*pairs["source"], *pairs["target"]})
+    for _ in range(n_draws):
+        counts = pd.Series(rng.choice(names, len(names))).value_counts()
+        times = pairs["source"].map(counts).fillna(0) * pairs["target"].map(counts).fillna(0)
+        drawn.append(pairs.loc[pairs.index.repeat(times)])
+    return estimate(np.array([statistic(each) for each in drawn]))

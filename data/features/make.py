@@ -3,12 +3,17 @@
 It needs the checkpoints and the structures, downloaded or in the folder UMLIP_LATENTS_DATA, and
 makes the environments of the families. What is extracted stays in `_build/features`, so that an
 interrupted run goes on. `--write` replaces what ships; `--only PART` takes the models whose name
-has PART in it.
+has PART in it; `--readouts MODEL ...` writes nothing but how these read the energy off.
 """
 
 import argparse
+import os
+import subprocess
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +22,17 @@ from umlip_latents import (
     InputError,
     extract_features,
     list_models,
+    load_model,
     load_structures,
     published_models,
 )
 from umlip_latents.features.shipped import read_shipped, shipped_file, write_shipped
 from umlip_latents.features.table import Features
-from umlip_latents.resources import ensure_dir, provenance, registry, write_file
+from umlip_latents.models.environments import CURRENT, RemoteModel, make_environment
+from umlip_latents.resources import atomic_write, ensure_dir, provenance, registry, write_file
 from umlip_latents.structures.tables import atom_table, structure_table
 
+READOUTS = Path(__file__).with_name("readouts.npz")
 STORE = Path(__file__).parents[2] / "_build" / "features"
 DATASETS = {"alexandria-random-1k": ("backbone", "last"), "embedded-third": ("backbone",)}
 # the same function on another machine: half precision, and single precision of the network itself
@@ -51,12 +59,40 @@ def deviation(new: Features, old: Features) -> float:
     )
 
 
+def write_readouts(names: Iterable[str]) -> None:
+    """Add the readouts of models to those that ship; each family's from its own environment."""
+    with np.load(READOUTS) if READOUTS.is_file() else nullcontext({}) as data:
+        found = dict(data)
+    elsewhere = defaultdict(list)
+    for name in names:
+        model = load_model(name, device="cpu")
+        if isinstance(model, RemoteModel):
+            elsewhere[model.environment].append(name)
+            continue
+        try:
+            weights, biases = model.energy_readout()
+        except InputError as error:
+            print(error, flush=True)
+            continue
+        parts = {f"{name}-weights": weights, f"{name}-biases": biases}
+        found |= {part: np.asarray(x, np.float64) for part, x in parts.items()}
+    with atomic_write(READOUTS) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **dict(sorted(found.items())))
+    for environment, some in elsewhere.items():
+        command = [make_environment(environment), __file__, "--readouts", *some]
+        subprocess.run(command, env={**os.environ, CURRENT: environment}, check=True)
+
+
 def main() -> int:
     """Extract, compare, write; returns how many differ or cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--only", default="")
+    parser.add_argument("--readouts", nargs="+", metavar="MODEL")
     options = parser.parse_args()
+    if options.readouts:
+        write_readouts(options.readouts)
+        return 0
     bad = 0
     for dataset, layers in DATASETS.items():
         entry, structures = registry("datasets")[dataset], load_structures(dataset)

@@ -62,6 +62,8 @@ def of_result(file: Path) -> dict[str, str]:
 def of_features(file: Path) -> dict[str, str]:
     """Features of a model on a data set, or facts about its structures."""
     about = {"made_by": "data/features/make.py", "data": file.parent.name}
+    if file.stem == "readouts":  # of models alone
+        return {"made_by": about["made_by"], "commit": came_in(file)}
     if file.suffix != ".npz":
         return about | {"commit": came_in(file)}
     model = file.stem.removesuffix("-backbone").removesuffix("-last")

@@ -15,7 +15,7 @@ from ase.build import bulk, fcc111, molecule
 from scipy.spatial.transform import Rotation
 
 from umlip_latents import list_models, load_model
-from umlip_latents.models.base import LAYERS, LatentModel, Unsupported
+from umlip_latents.models.base import LAYERS, LatentModel, Readout, Unsupported
 from umlip_latents.resources import InputError
 
 # lattices, constants in angstrom, PBE: Haas, Tran and Blaha, Phys. Rev. B 79, 085104 (2009)
@@ -87,6 +87,11 @@ def with_known_elements(model: LatentModel, structures: Sequence[Atoms]) -> list
 def latents(model: LatentModel, structures: Sequence[Atoms]) -> dict[str, np.ndarray]:
     """All layers, in one batch."""
     return model.features([model.prepare(a) for a in with_known_elements(model, structures)])
+
+
+def energies(model: LatentModel, structures: Sequence[Atoms]) -> np.ndarray:
+    """(n_atoms,) in eV, as the model's readout has them, without those of the elements."""
+    return Readout(*model.energy_readout()).energies(latents(model, structures)["last"])
 
 
 def deviation(found: np.ndarray, expected: np.ndarray) -> float:

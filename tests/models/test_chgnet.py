@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import chgnet
-import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -17,7 +16,7 @@ from umlip_latents.models.chgnet import ChgnetModel
 from umlip_latents.resources import InputError
 
 from . import checks
-from .checks import latents, specimens
+from .checks import energies, latents, specimens
 
 SLOW = pytest.param("chgnet-r2scan", marks=pytest.mark.slow)  # built as 0.3.0 is
 PUBLISHED = ("chgnet-0.2.0", "chgnet-0.3.0", SLOW)
@@ -27,13 +26,6 @@ SOURCE = Path(chgnet.__file__).parent / "pretrained" / list_models()["chgnet-0.3
 @pytest.fixture(scope="module", params=PUBLISHED)
 def model(models, request) -> ChgnetModel:
     return models[request.param]
-
-
-def energies(model: ChgnetModel, structures: list[Atoms]) -> np.ndarray:
-    """(n_atoms,) in eV, without those of the composition: one map with a bias."""
-    readout = model.network.mlp.layers[-1]
-    last = latents(model, structures)["last"]
-    return last @ readout.weight.detach().numpy()[0] + readout.bias.item()
 
 
 class TestAdapter(checks.AdapterSuite):

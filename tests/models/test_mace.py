@@ -7,15 +7,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
 
 from umlip_latents import list_models, load_model
 from umlip_latents.book import trust_models
-from umlip_latents.models.mace import MaceModel, build_network, scalar_columns
+from umlip_latents.models.mace import MaceModel, build_network
 from umlip_latents.resources import DATA, InputError, registry
 
 from . import checks
-from .checks import deviation, latents, specimens
+from .checks import deviation, energies, latents, specimens
 
 SHIPPED = "mini-mace-mptrj"
 
@@ -42,24 +41,6 @@ def model(models, two_heads, request) -> MaceModel:
     if request.param == SHIPPED:
         return models[SHIPPED]
     return MaceModel(two_heads, "two-heads", request.param)
-
-
-def energies(model: MaceModel, structures: list[Atoms]) -> np.ndarray:
-    """(n_atoms,) in eV, without those of the elements.
-
-    A map without bias for every readout, their outputs of this head added up and rescaled.
-    """
-    last, head = latents(model, structures)["last"], model.heads.index(model.head)
-    start, total = 0, np.zeros(len(last))
-    for name, linear in model.inputs.items():
-        columns = model.columns[name]
-        scalars = scalar_columns(linear.irreps_in)
-        weights = linear.weight.detach().numpy().reshape(len(scalars), -1)[:, head]
-        weights = weights[np.searchsorted(scalars, columns)] / np.sqrt(len(scalars))  # as in e3nn
-        total += last[:, start : start + len(columns)] @ weights
-        start += len(columns)
-    rescale = model.network.scale_shift
-    return np.atleast_1d(rescale.scale)[head] * total + np.atleast_1d(rescale.shift)[head]
 
 
 class TestAdapter(checks.AdapterSuite):

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..resources import DATA, atomic_write
+from ..models.base import Readout
+from ..resources import DATA, InputError, atomic_write
 from .table import ARRAYS, TEXTS, Features, read_arrays
 
 FOLDER = DATA / "features"
@@ -92,6 +93,25 @@ def read_shipped(dataset: str, model: str, layer: str) -> Features:
     found |= {name: found[name].astype(np.int64) for name in ARRAYS[1:]}
     found["features"] = (numbers.astype(np.float64) * scale + mean).astype(np.float32)
     return replace(Features.from_arrays(found, "ships with the package"), layer=layer)
+
+
+def read_readout(model: str) -> Readout:
+    """How a model reads the energy off its last layer.
+
+    Raises
+    ------
+    InputError
+        None ships.
+
+    Examples
+    --------
+    >>> read_readout("chgnet-0.3.0").weights.shape
+    (64, 1)
+    """
+    with np.load(FOLDER / "readouts.npz", allow_pickle=False) as data:
+        if f"{model}-weights" not in data:
+            raise InputError(f"{model}: no readout of it ships.")
+        return Readout(*(data[f"{model}-{name}"] for name in Readout._fields))
 
 
 def read_about(path: Path) -> dict[str, Any]:

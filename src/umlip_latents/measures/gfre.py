@@ -26,6 +26,7 @@ LANDMARKS = 300  # training atoms that span the features of a kernel
 
 Tables = Mapping[str, np.ndarray]  # features by name
 Pair = tuple[str, str]  # source and target
+Rows = Sequence[torch.Tensor]  # (n_rows, width) of each part of the atoms
 Pairwise = dict[Pair, np.ndarray]  # (n_kinds, n_test) norms
 
 
@@ -70,20 +71,29 @@ def global_residuals(
     True
     """
     x, *ys = (torch.as_tensor(t, device=device).split([*sizes]) for t in (source, *targets))
+    norms, of_both = [], torch.cat(x[:2])
+    for weights, y in zip(fit_maps(x, ys, regularization, n_samples or sizes[:2]), ys, strict=True):
+        missed = y[2] - x[2] @ weights
+        if distortion:
+            missed = x[2] @ subtract_rotation(weights, of_both)
+        norms.append(missed.norm(dim=1))
+    return torch.stack(norms)[None].cpu().numpy()
+
+
+def fit_maps(x: Rows, ys: Sequence[Rows], how: Regularization, n_samples: Sequence[int]) -> Rows:
+    """(width, width of y) maps from a source to each target, by the rows of their two folds.
+
+    What comes after these rows, such as those of the test, is not looked at. The number of samples
+    of each fold is larger than that of its rows where factors stand in for atoms.
+    """
     axes, own = zip(*map(torch.linalg.qr, x[:2]), strict=True)
     own = torch.cat([pad(r, (0, 0, 0, 1)) for r in own])  # nothing is left of the source
     # of the folds alone: there are axes for no more
     turned = [torch.cat([*map(project_onto, axes, y[:2])]) for y in ys]
     rows, widths = [1 + q.shape[1] for q in axes], [y.shape[1] for y in turned]
-    u, inverses, vh = choose_inverses(
-        own, torch.cat(turned, dim=1), rows, widths, regularization, n_samples or sizes[:2]
-    )
-    norms = []
-    for f, columns, y in zip(inverses, turned, ys, strict=True):
-        weights = vh.mT @ (f[:, None] * (u.mT @ columns))
-        missed = x[2] @ subtract_rotation(weights, own) if distortion else y[2] - x[2] @ weights
-        norms.append(missed.norm(dim=1))
-    return torch.stack(norms)[None].cpu().numpy()
+    u, inverses, vh = choose_inverses(own, torch.cat(turned, dim=1), rows, widths, how, n_samples)
+    columns = zip(inverses, turned, strict=True)
+    return [vh.mT @ (f[:, None] * (u.mT @ y)) for f, y in columns]
 
 
 def project_onto(axes: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import safetensors.torch
@@ -28,6 +28,32 @@ WEIGHTS = ".safetensors"
 
 class Unsupported(ValueError):
     """A model refuses one structure; the message says why, the structure is left out."""
+
+
+class Readout(NamedTuple):
+    """How the energy of an atom follows from its last layer, without the energy of its element.
+
+    Attributes
+    ----------
+    weights
+        (width, 1) in eV; (width, 2) where a value is multiplied by the sigmoid of a gate.
+    biases
+        (1,) or (2,).
+    """
+
+    weights: np.ndarray
+    biases: np.ndarray
+
+    def energies(self, last: np.ndarray) -> np.ndarray:
+        """(n_atoms,) in eV, of last layers (n_atoms, width).
+
+        Examples
+        --------
+        >>> Readout(np.array([[1.0], [2.0]]), np.array([0.5])).energies(np.eye(2)).tolist()
+        [1.5, 2.5]
+        """
+        value, *gate = (last @ self.weights + self.biases).T
+        return value / (1 + np.exp(-gate[0])) if gate else value
 
 
 class LatentModel(Protocol):
@@ -92,6 +118,10 @@ class GraphAdapter:
     def size(self, graph: Any) -> int:
         """Directed edges."""
         return graph.edge_index.shape[1]
+
+    def energy_readout(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weights and biases of the model's `Readout`; raises `InputError` where none is known."""
+        raise InputError(f"{self.name}: how its energy follows from its last layer is not known.")
 
 
 class Adapter(GraphAdapter):

@@ -115,6 +115,11 @@ class ChgnetModel(TrainableAdapter):
         stresses = [s / v / GPa for s, v in zip(slopes[len(graphs) :], volumes, strict=True)]
         return {"e": energies, "f": forces, "s": stresses}
 
+    def energy_readout(self) -> tuple[np.ndarray, np.ndarray]:
+        """The last map of the MLP."""
+        linear = self.inputs["last"]
+        return linear.weight.numpy(force=True).T, linear.bias.numpy(force=True)
+
     def shift_elements(self, energies: np.ndarray) -> None:
         """Add energies in eV, indexed by atomic number, to the composition model."""
         weight = self.network.composition_model.fc.weight

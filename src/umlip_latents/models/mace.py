@@ -98,6 +98,15 @@ class MaceModel(TrainableAdapter):
         found = self.network(self.batch([self.prepare(atoms)]), compute_force=True)
         return found["energy"].item() / len(atoms), found["forces"].detach().cpu().numpy()
 
+    def energy_readout(self) -> tuple[np.ndarray, np.ndarray]:
+        """The last maps of all readouts, whose outputs are added up, rescaled and shifted."""
+        head, rescale, maps = self.heads.index(self.head), self.network.scale_shift, []
+        for name, linear in self.inputs.items():
+            basis = torch.eye(linear.irreps_in.dim, dtype=self.dtype, device=self.device)
+            maps.append(linear(basis)[self.columns[name], head].numpy(force=True))
+        scale, shift = (x.flatten()[head].item() for x in (rescale.scale, rescale.shift))
+        return scale * np.concatenate(maps)[:, None], np.array([shift])
+
     def shift_elements(self, energies: np.ndarray) -> None:
         """Add energies in eV, indexed by atomic number, to the reference energies."""
         table = self.network.atomic_energies_fn.atomic_energies

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import matgl
+import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers
@@ -55,6 +56,7 @@ class MatglModel(Adapter):
     """
 
     interactions = "graph_layers"
+    scale = 1.0  # of the potential, in eV
 
     def __init__(self, network: torch.nn.Module, name: str) -> None:
         elements = [atomic_numbers[s] for s in network.element_types]
@@ -100,6 +102,15 @@ class MatglModel(Adapter):
         else:
             backbone = last = [*interactions.values()][-1]
         return {"backbone": backbone, "last": last, **interactions}
+
+    def energy_readout(self) -> tuple[np.ndarray, np.ndarray]:
+        """The last maps of value and gate."""
+        if not self.inputs or self.scale is None:
+            return super().energy_readout()
+        value, gate = self.inputs["value"], self.inputs["gate"]
+        weights = torch.block_diag(self.scale * value.weight, gate.weight)
+        biases = torch.cat([self.scale * value.bias, gate.bias])
+        return weights.numpy(force=True).T, biases.numpy(force=True)
 
     def untrained(self, seed: int) -> torch.nn.Module:
         """The same architecture with freshly drawn weights."""
@@ -181,7 +192,7 @@ MODULES = {"DIEP": "diep.models", "QET": "matgl.models._qet_dgl"}
 def load(name: str, entry: dict) -> MatglModel:
     """A network that matgl or DIEP publishes or that matgl saved, read without unpickling.
 
-    The potential's scale and the energies of the elements are left out. What the file lacks are
+    The energies of the elements are left out. What the file lacks are
     constants, and in one model the weights of its readout, which no feature depends on.
     """
     family, path, arguments = entry["family"], entry.get("path"), entry.get("arguments")
@@ -191,12 +202,14 @@ def load(name: str, entry: dict) -> MatglModel:
         path = check_sha256(folder.parent / entry["file"], entry["sha256"])
         arguments = path.with_name("model.pt")
     options = {"map_location": "cpu", "weights_only": True}
+    potential = {}
     if arguments.suffix == ".json":
         keywords = json.loads(arguments.read_text())["kwargs"]["model"]["init_args"]
         if "dtype" in keywords:
             keywords["dtype"] = getattr(torch, keywords["dtype"].removeprefix("torch."))
     else:
-        keywords = torch.load(arguments, **options)["model"]["init_args"]
+        potential = torch.load(arguments, **options)
+        keywords = potential["model"]["init_args"]
     keywords["dim_state_embedding"] = keywords["dim_state_embedding"] or 0  # of old files
     with seeded(0):
         built = network(**keywords)
@@ -207,6 +220,7 @@ def load(name: str, entry: dict) -> MatglModel:
     if odd := [*unexpected, *(key for key in lacking if not key.startswith("readout.set2set."))]:
         raise InputError(f"{name}: its weights do not fit its network ({', '.join(odd[:3])}).")
     model = ADAPTERS.get(family, MatglModel)(built, name)
+    model.scale = potential.get("data_std")
     if "exchanged" in entry:
         model.exchanged = entry["exchanged"]
     return model

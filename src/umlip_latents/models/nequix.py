@@ -48,6 +48,12 @@ class NequixModel(GraphAdapter):
         settings = {key: value for key, value in self.config.items() if key in own}
         return Nequix(jax.random.key(seed), len(self.elements), **settings)
 
+    def energy_readout(self) -> tuple[np.ndarray, np.ndarray]:
+        """One map, rescaled and shifted."""
+        (weights,) = jax.tree.leaves(self.network.readout)
+        scale = self.network.scale / np.size(weights) ** 0.5  # as in e3nn
+        return scale * np.reshape(weights, (-1, 1)), np.array([self.network.shift])
+
     def graph(self, atoms: Atoms) -> Graph:
         """Neighbours as Nequix finds them, with vacuum where the structure is not periodic."""
         boxed = periodic(atoms, 2 * self.network.cutoff)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import sevenn
 import torch
 from ase import Atoms
@@ -68,6 +69,12 @@ class SevenNetModel(Adapter):
             self.network(Batch.from_data_list(graphs).to(self.device))
         layers = {name: found[name][:, :n] for name, n in self.scalars.items()}
         return {"backbone": [*layers.values()][-1], "last": found["last"], **layers}
+
+    def energy_readout(self) -> tuple[np.ndarray, np.ndarray]:
+        """One map without bias, times the scale that all elements share."""
+        linear, scale = self.inputs["last"], self.network.rescale_atomic_energy.scale.flatten()[0]
+        weights = scale * linear.weight / linear.irreps_in.dim**0.5  # as in e3nn
+        return weights.numpy(force=True)[:, None], np.zeros(1)
 
     def untrained(self, seed: int) -> AtomGraphSequential:
         """The same architecture with freshly drawn weights."""
