@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
+from ase import Atoms
 from nequix.data import atomic_numbers_to_indices, preprocess_graph
 from nequix.model import Nequix, save_model
 
