@@ -30,7 +30,7 @@ from umlip_latents.features.shipped import read_shipped, shipped_file, write_shi
 from umlip_latents.features.table import Features
 from umlip_latents.models.environments import CURRENT, RemoteModel, make_environment
 from umlip_latents.resources import atomic_write, ensure_dir, provenance, registry, write_file
-from umlip_latents.structures.tables import atom_table, structure_table
+from umlip_latents.structures.describe import atom_table, structure_table
 
 READOUTS = Path(__file__).with_name("readouts.npz")
 STORE = Path(__file__).parents[2] / "_build" / "features"

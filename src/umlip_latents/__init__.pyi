@@ -22,10 +22,10 @@ from .models.catalogue import list_models as list_models
 from .models.catalogue import load_model as load_model
 from .models.catalogue import published_models as published_models
 from .resources import InputError as InputError
+from .structures.describe import atom_table as atom_table
+from .structures.describe import structure_table as structure_table
 from .structures.read import list_datasets as list_datasets
 from .structures.read import load_structures as load_structures
 from .structures.splits import split_atoms as split_atoms
-from .structures.tables import atom_table as atom_table
-from .structures.tables import structure_table as structure_table
 
 __version__: str

@@ -31,7 +31,6 @@ MODELS = "CRYST1    4.000    4.000    4.000  90.00  90.00  90.00 P 1\n" + 2 * MO
 POSCAR = "c\n1.0\n4 0 0\n0 4 0\n0 0 4\n{}1 1\nDirect\n0 0 0\n.5 .5 .5\n"
 FIXED = POSCAR.replace("Dir", "Sel\nDir").replace("0\n.5 .5 .5", "0 F F T\n.5 .5 .5 T T T")
 SLAB = '2\npbc="T T F" Lattice="4 0 0 0 4 0 0 0 0"\nNa 0 0 0\nCl 2 2 2\n'
-VECTORS, H = "VEC1 4 0 0\nVEC2 0 4 0\nVEC3 0 0 4\n", "1\n\nH 0 0 0\n\n"
 GRO = "t\n 1\n    1SOL     OW    1   0.000   0.000   0.000\n 1 1 1\n"
 CELL, SITES = Lattice.cubic(4), [[0, 0, 0], [0.5, 0.5, 0.5]]
 SALT = Structure(CELL, ["Na", "Cl"], SITES).as_dict()
@@ -76,12 +75,7 @@ READ = [
     ("g.xyz", "1\nProperties=type:I:1:pos:R:3\n1 0 0 0\n", {"types": ["Na"]}, ["Na"]),
     ("slab.xyz", SLAB, {}, ["NaCl"]),
     ("h.xyz", "1\nProperties=pos:R:3:Z:I:1\n0 0 0 8\n", {}, ["O"]),
-    (
-        "vec.xyz",
-        f"1\n12345\nH 0 0 0\n2\n\nH 0 0 0\nH 0 0 1\n{VECTORS}{H}",
-        {},
-        ["H", "H2", "H"],
-    ),
+    ("k.xyz", "1\n12345\nH 0 0 0\n", {}, ["H"]),
     ("i@0 j.xyz.gz", gzip.compress(OHH.encode()), {}, ["OH2"]),
 ]
 REFUSED = [
@@ -120,6 +114,7 @@ REFUSED = [
     ("n.xyz", "1\n\nH 0 0 0\n3\n\nH 0 0 0\n", {}, "1: announces 3 atoms, but 1 lines follow"),
     ("o.xyz", f"{10**15}\n\nH 0 0 0\n", {}, f"announces {10**15} atoms, but 1 lines follow"),
     ("p.xyz", "", {}, "holds no structure"),
+    ("q.xyz", OHH + "VEC1 4 0 0\n", {}, "line 6, .*'VEC1 4 0 0' is no number"),
 ]
 
 

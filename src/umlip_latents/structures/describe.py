@@ -1,16 +1,28 @@
-"""Composition, physical properties, origin and fingerprints of structures."""
+"""What is known of structures and atoms: composition, fingerprints, origin, and tables of them.
+
+The tables of a data set whose features ship are there without its structures.
+"""
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
-from ase.neighborlist import neighbor_list
+from ase.neighborlist import natural_cutoffs, neighbor_list
 from ase.units import GPa
 
-from ..resources import InputError
+from ..resources import DATA, InputError
 from .checks import check_structure
+from .read import load_structures
+
+ORIGIN_KEYS = ("origin", "mptrj_traj_id", "name", "own")  # of `info`: the trajectory or material
+REACH = 6.0  # Å, within which a nearest neighbour is looked for
+BOND = 1.2  # times the sum of the covalent radii: within it, neighbours count
+# of the physical properties of a structure
+UNITS = {"energy": "eV/atom", "pressure": "GPa", "force": "eV/Å"}
+UNITS |= {"volume": "Å³/atom", "distance": "Å"}
 
 
 def composition(structures: Sequence[Atoms]) -> np.ndarray:
@@ -76,53 +88,6 @@ def labels_fingerprint(structures: Sequence[Atoms], part: str) -> str:
     return digest.hexdigest()
 
 
-# of `physical_properties`
-UNITS = {"energy": "eV/atom", "pressure": "GPa", "force": "eV/Å"}
-UNITS |= {"volume": "Å³/atom", "distance": "Å"}
-REACH = 6.0  # Å, within which a nearest neighbour is looked for
-ORIGIN_KEYS = ("origin", "mptrj_traj_id", "name", "own")  # of `info`: the trajectory or material
-
-
-def physical_properties(structures: Sequence[Atoms]) -> pd.DataFrame:
-    r"""Labels and geometry of each structure, a column per quantity, NaN where it is not known.
-
-    Parameters
-    ----------
-    structures
-        Labelled or not.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``energy`` (eV/atom), ``pressure`` :math:`-\mathrm{tr}\,\sigma / 3` (GPa), ``force``, the
-        mean norm of the forces (eV/Å), ``volume`` of a cell that is periodic in three directions
-        (Å³/atom), and ``distance``, the mean one from an atom to its nearest neighbour
-        (Å), 6 where it has none that near.
-
-    Examples
-    --------
-    >>> from ase.build import bulk
-    >>> physical_properties([bulk("Cu", a=3.6)]).dropna(axis=1).round(2).to_dict("records")
-    [{'volume': 11.66, 'distance': 2.55}]
-    """
-    rows = []
-    for atoms in structures:
-        known = atoms.calc.results if atoms.calc else {}
-        centre, distance = neighbor_list("id", atoms, REACH)
-        nearest = pd.Series(distance).groupby(centre).min()
-        row = {"distance": nearest.reindex(range(len(atoms)), fill_value=REACH).mean()}
-        if "energy" in known:
-            row["energy"] = known["energy"] / len(atoms)
-        if "stress" in known:
-            row["pressure"] = -atoms.get_stress()[:3].mean() / GPa
-        if "forces" in known:
-            row["force"] = np.linalg.norm(known["forces"], axis=1).mean()
-        if atoms.pbc.all():
-            row["volume"] = atoms.get_volume() / len(atoms)
-        rows.append(row)
-    return pd.DataFrame(rows, columns=[*UNITS], dtype=float)
-
-
 def group_by_origin(structures: Sequence[Atoms]) -> np.ndarray:
     """(n_structures,) labels of the trajectory or material that each structure is a version of.
 
@@ -137,3 +102,103 @@ def group_by_origin(structures: Sequence[Atoms]) -> np.ndarray:
     """
     infos = [{"own": f"structure {i}"} | atoms.info for i, atoms in enumerate(structures)]
     return np.array([str(next(info[key] for key in ORIGIN_KEYS if key in info)) for info in infos])
+
+
+def nearest_distances(atoms: Atoms) -> np.ndarray:
+    """(n_atoms,) distance to the nearest neighbour (Å), 6 where none is nearer."""
+    centre, distance = neighbor_list("id", atoms, REACH)
+    nearest = np.full(len(atoms), REACH)
+    np.minimum.at(nearest, centre, distance)
+    return nearest
+
+
+def physical_properties(atoms: Atoms) -> dict[str, float]:
+    """Those of `UNITS` that are known of a structure; see `structure_table`."""
+    known = atoms.calc.results if atoms.calc else {}
+    found = {"distance": nearest_distances(atoms).mean()}
+    if "energy" in known:
+        found["energy"] = known["energy"] / len(atoms)
+    if "stress" in known:
+        found["pressure"] = -atoms.get_stress()[:3].mean() / GPa
+    if "forces" in known:
+        found["force"] = np.linalg.norm(known["forces"], axis=1).mean()
+    if atoms.pbc.all():
+        found["volume"] = atoms.get_volume() / len(atoms)
+    return found
+
+
+def structure_table(dataset: str | Path | Sequence[Atoms]) -> pd.DataFrame:
+    r"""Each structure's formula, size, kind, origin and physical properties.
+
+    Parameters
+    ----------
+    dataset
+        A registered data set (`list_datasets`), a file, or structures. Of those whose features
+        ship, the table ships too.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By index in the data set: ``formula``, ``elements`` (a string such as ``Cl-Na``),
+        ``n_atoms``, ``subset`` (the kind, where known), ``origin`` (`group_by_origin`), and, NaN
+        where it is not known, ``energy`` (eV/atom), ``pressure``
+        :math:`-\mathrm{tr}\,\sigma / 3` (GPa), ``force``, the mean norm of the forces (eV/Å),
+        ``volume`` of a cell that is periodic in three directions (Å³/atom), and ``distance``, the
+        mean one from an atom to its nearest neighbour (Å), 6 where it has none that near.
+
+    Examples
+    --------
+    >>> structure_table("embedded-third")["formula"].iloc[:3].tolist()
+    ['B12U', 'C16B16Mg8', 'Bi2Te3']
+    """
+    shipped = DATA / "features" / str(dataset) / "structures.csv"
+    if isinstance(dataset, str) and shipped.is_file():
+        return pd.read_csv(shipped, index_col="structure", keep_default_na=False, na_values=[""])
+    structures = load_structures(dataset) if isinstance(dataset, str | Path) else dataset
+    rows = [
+        {
+            "formula": atoms.get_chemical_formula(),
+            "elements": "-".join(sorted({*atoms.symbols})),
+            "n_atoms": len(atoms),
+            "subset": atoms.info.get("subset"),
+            "origin": origin,
+            **physical_properties(atoms),
+        }
+        for atoms, origin in zip(structures, group_by_origin(structures), strict=True)
+    ]
+    columns = ["formula", "elements", "n_atoms", "subset", "origin", *UNITS]
+    return pd.DataFrame(rows, columns=columns).rename_axis("structure")
+
+
+def atom_table(dataset: str | Path | Sequence[Atoms]) -> pd.DataFrame:
+    """Each atom's structure, element and surroundings.
+
+    Parameters
+    ----------
+    dataset
+        As in `structure_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per atom, in the order of the features of a model that accepts every structure:
+        ``structure``, ``element``, ``coordination`` (neighbours nearer than 1.2 times the sum of
+        the covalent radii) and ``distance`` to the nearest neighbour (Å), 6 where none is nearer.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> atom_table([bulk("Cu", a=3.6)]).round(2).to_dict("records")
+    [{'structure': 0, 'element': 'Cu', 'coordination': 12, 'distance': 2.55}]
+    """
+    shipped = DATA / "features" / str(dataset) / "atoms.csv.gz"
+    if isinstance(dataset, str) and shipped.is_file():
+        return pd.read_csv(shipped, keep_default_na=False)
+    structures = load_structures(dataset) if isinstance(dataset, str | Path) else dataset
+    tables = []
+    for index, atoms in enumerate(structures):
+        centre = neighbor_list("i", atoms, natural_cutoffs(atoms, mult=BOND))
+        columns = {"structure": index, "element": [*atoms.symbols]}
+        columns["coordination"] = np.bincount(centre, minlength=len(atoms))
+        tables.append(pd.DataFrame(columns | {"distance": nearest_distances(atoms)}))
+    return pd.concat(tables, ignore_index=True)

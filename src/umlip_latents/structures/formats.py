@@ -108,9 +108,7 @@ def read_xyz(text: str, name: str, types: Types) -> Frames:
     while start < len(lines):
         count, end = lines[start].strip(), start + 1
         if count:
-            end = start + 2 + int(count) if re.fullmatch(r"\d{1,18}", count) else len(lines)
-            while end < len(lines) and lines[end].lstrip().startswith("VEC"):  # of the cell
-                end += 1
+            end = start + 2 + int(count) if count.isdecimal() else len(lines)
             yield f", line {start + 1}", partial(parse_xyz, lines[start:end], types)
         start = end
 
@@ -122,10 +120,9 @@ def parse_xyz(lines: list[str], types: Types) -> Atoms:
         raise InputError(f"ASE cannot read it ({count[:40]!r} is no number of atoms).")
     if len(rows) < int(count):
         raise InputError(f"announces {count} atoms, but {len(rows)} lines follow.")
-    if len(rows) == int(count):  # else vectors of the cell follow, and the comment has no keys
-        if "Properties=" not in comment:
-            comment = f"Properties=species:S:1:pos:R:3 {comment}"
-        comment = re.sub(r"\b(species|symbols):S:1\b", "_label:S:1", comment)
+    if "Properties=" not in comment:
+        comment = f"Properties=species:S:1:pos:R:3 {comment}"
+    comment = re.sub(r"\b(species|symbols):S:1\b", "_label:S:1", comment)
     (atoms,) = read_with_ase(io.StringIO("\n".join([count, comment, *rows])), "extxyz")
     labels = atoms.arrays.pop("_label", atoms.arrays.get("element", atoms.arrays.get("type")))
     if labels is None or atoms.numbers.any():
@@ -157,13 +154,14 @@ def check_cif(atoms: Atoms, labels: Sequence[str]) -> Atoms:
 
 def read_json(text: str, name: str, types: Types) -> Frames:
     """Structures of pymatgen or OPTIMADE, wherever they stand, or those of ASE."""
-    nodes, found = [json.loads(text)], []
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, dict) and ("sites" in node or "cartesian_site_positions" in node):
+    found = []
+
+    def collect(node: dict) -> dict:
+        if "sites" in node or "cartesian_site_positions" in node:
             found.append(("", partial(parse_json, node)))
-        elif isinstance(node, dict | list):
-            nodes += [*(node.values() if isinstance(node, dict) else node)][::-1]
+        return node
+
+    json.loads(text, object_hook=collect)
     return found or as_frames(read_with_ase(io.StringIO(text), name))
 
 
