@@ -1,0 +1,69 @@
+"""How far the energy of a network can be off, from the last layer alone."""
+
+import numpy as np
+import pandas as pd
+
+from ..features.cumulants import cumulant_features
+from ..features.table import Features
+from ..resources import InputError
+from .novelty import check_same_model
+
+RIDGES = np.geomspace(1e-9, 1, 19)  # shares of the mean variance, of which the likeliest is taken
+
+
+def last_layer_uncertainty(calibration: Features, errors: np.ndarray, new: Features) -> pd.DataFrame:
+    r"""Standard deviation of a predicted energy per atom, calibrated on structures with labels.
+
+    The energy of a structure is linear in the mean :math:`f` of its atoms' last layers. With the
+    means of the calibration in the rows of :math:`F` its variance is
+
+    .. math:: \sigma^2 = \alpha^2 f^\top (F^\top F + \zeta^2)^{-1} f
+
+    (Bigi, Chong, Ceriotti and Grasselli, Mach. Learn.: Sci. Technol. 5, 045018, 2024), where
+    :math:`\alpha` and :math:`\zeta` make the errors of the calibration likeliest under normal
+    distributions, each structure left out of :math:`F` in turn.
+
+    Parameters
+    ----------
+    calibration, new
+        Last layers by one model.
+    errors
+        (n_structures,) predicted less true energies of the kept structures, in eV/atom.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per structure of `new`, by input index: ``sigma`` in eV/atom, and ``inside``, whether
+        no structure of the calibration, left out, is less certain. An uncertainty is not to be
+        believed outside, nor of structures that are drawn otherwise than those of the calibration.
+
+    Raises
+    ------
+    InputError
+        Features of different models or layers than the last one, or errors that are not as many.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(200, 2))
+    >>> kept = np.arange(100)
+    >>> known, new = (Features(x[i], kept * 0 + 1, kept * 0 + 1, kept) for i in (kept, kept + 100))
+    >>> found = last_layer_uncertainty(known, np.random.default_rng(1).normal(size=100), new)
+    >>> bool(found["inside"].mean() > 0.9)
+    True
+    """
+    check_same_model(calibration, new)
+    errors = np.asarray(errors, dtype=np.float64)
+    if errors.shape != calibration.n_atoms.shape or not np.isfinite(errors).all():
+        raise InputError(f"{calibration.model}: each kept structure needs one finite error.")
+    known, others = (cumulant_features(f.features, f.n_atoms, 1) for f in (calibration, new))
+    variances, directions = np.linalg.eigh(known.T @ known)
+    found = []
+    for ridge in RIDGES * variances.mean():
+        along = directions / np.sqrt(variances.clip(0) + ridge)
+        share, score = (np.square(x @ along).sum(axis=1) for x in (known, others))
+        share = share / (1 - share)  # left out (Sherman and Morrison)
+        alpha = np.mean(errors**2 / share)
+        found.append((np.log(alpha * share).mean(), alpha, share, score))
+    _, alpha, share, score = min(found, key=lambda each: each[0])
+    table = {"sigma": np.sqrt(alpha * score), "inside": score <= share.max()}
+    return pd.DataFrame(table, pd.Index(new.kept, name="structure"))
