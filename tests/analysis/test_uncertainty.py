@@ -26,7 +26,7 @@ def drawn():
 
 def test_a_known_spread_is_found(drawn):
     x, sigma, errors = drawn
-    found = last_layer_uncertainty(model(x[:2000], 1), errors[:2000], model(x[2000:], 3))
+    found = last_layer_uncertainty(model(x[:2000], 2), errors[:2000], model(x[2000:], 2))
     assert np.abs(found["sigma"] / sigma[2000:] - 1).max() < 0.1
     within = np.abs(errors[2000:]) < found["sigma"]
     assert within.mean() == pytest.approx(0.683, abs=0.03)  # of a normal distribution

@@ -8,20 +8,21 @@ from ..features.table import Features
 from ..resources import InputError
 from .novelty import check_same_model
 
-RIDGES = np.geomspace(1e-9, 1, 19)  # shares of the mean variance, of which the likeliest is taken
+RIDGE = 1e-9  # of the covariance, as a share of the mean variance
+WITHIN = 0.683  # of all errors lie within one standard deviation, if they are normal
 
 
 def last_layer_uncertainty(calibration: Features, errors: np.ndarray, new: Features) -> pd.DataFrame:
-    r"""Standard deviation of a predicted energy per atom, calibrated on structures with labels.
+    r"""Standard deviation of a predicted energy, calibrated on structures with labels.
 
-    The energy of a structure is linear in the mean :math:`f` of its atoms' last layers. With the
-    means of the calibration in the rows of :math:`F` its variance is
+    The energy of a structure is linear in the sum :math:`f` of its atoms' last layers. With the
+    sums of the calibration in the rows of :math:`F` its variance is
 
     .. math:: \sigma^2 = \alpha^2 f^\top (F^\top F + \zeta^2)^{-1} f
 
-    (Bigi, Chong, Ceriotti and Grasselli, Mach. Learn.: Sci. Technol. 5, 045018, 2024), where
-    :math:`\alpha` and :math:`\zeta` make the errors of the calibration likeliest under normal
-    distributions, each structure left out of :math:`F` in turn.
+    (Bigi, Chong, Ceriotti and Grasselli, Mach. Learn.: Sci. Technol. 5, 045018, 2024). The factor
+    :math:`\alpha` is such that of the calibration, each structure left out of :math:`F` in turn,
+    68.3 % have an error below :math:`\sigma`; a few large errors do not move it.
 
     Parameters
     ----------
@@ -34,13 +35,13 @@ def last_layer_uncertainty(calibration: Features, errors: np.ndarray, new: Featu
     -------
     pandas.DataFrame
         A row per structure of `new`, by input index: ``sigma`` in eV/atom, and ``inside``, whether
-        no structure of the calibration, left out, is less certain. An uncertainty is not to be
+        some structure of the calibration, left out, is less certain. An uncertainty is not to be
         believed outside, nor of structures that are drawn otherwise than those of the calibration.
 
     Raises
     ------
     InputError
-        Features of different models or layers than the last one, or errors that are not as many.
+        Features of different models or layers, or errors that are not as many.
 
     Examples
     --------
@@ -55,15 +56,13 @@ def last_layer_uncertainty(calibration: Features, errors: np.ndarray, new: Featu
     errors = np.asarray(errors, dtype=np.float64)
     if errors.shape != calibration.n_atoms.shape or not np.isfinite(errors).all():
         raise InputError(f"{calibration.model}: each kept structure needs one finite error.")
-    known, others = (cumulant_features(f.features, f.n_atoms, 1) for f in (calibration, new))
+    known, others = (
+        cumulant_features(f.features, f.n_atoms, 1) * f.n_atoms[:, None] for f in (calibration, new)
+    )
     variances, directions = np.linalg.eigh(known.T @ known)
-    found = []
-    for ridge in RIDGES * variances.mean():
-        along = directions / np.sqrt(variances.clip(0) + ridge)
-        share, score = (np.square(x @ along).sum(axis=1) for x in (known, others))
-        share = share / (1 - share)  # left out (Sherman and Morrison)
-        alpha = np.mean(errors**2 / share)
-        found.append((np.log(alpha * share).mean(), alpha, share, score))
-    _, alpha, share, score = min(found, key=lambda each: each[0])
-    table = {"sigma": np.sqrt(alpha * score), "inside": score <= share.max()}
+    along = directions / np.sqrt(variances.clip(0) + RIDGE * variances.mean())
+    share, score = (np.square(sums @ along).sum(axis=1) for sums in (known, others))
+    share = share / (1 - share)  # left out (Sherman and Morrison)
+    alpha = np.quantile(np.abs(errors) * calibration.n_atoms / np.sqrt(share), WITHIN)
+    table = {"sigma": alpha * np.sqrt(score) / new.n_atoms, "inside": score <= share.max()}
     return pd.DataFrame(table, pd.Index(new.kept, name="structure"))
