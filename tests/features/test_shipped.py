@@ -79,6 +79,8 @@ def test_the_same_features_come_shipped_stored_and_extracted(tmp_path, capsys):
     assert [f.origin for f in found.values()] == ["ships with the package"] * 2
     assert [*found] == asked
     structures = load_structures("embedded-third")
+    whole = extract_features(structures, "element")
+    assert whole.origin == "ships with the package"  # by the fingerprints of both
     few = structures[:5]
     first = load_features(few, asked, store=tmp_path, progress=False)
     again = load_features(few, [*asked, "no-such-model"], store=tmp_path, progress=False)

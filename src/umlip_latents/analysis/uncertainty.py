@@ -12,7 +12,9 @@ RIDGE = 1e-9  # of the covariance, as a share of the mean variance
 WITHIN = 0.683  # of all errors lie within one standard deviation, if they are normal
 
 
-def last_layer_uncertainty(calibration: Features, errors: np.ndarray, new: Features) -> pd.DataFrame:
+def last_layer_uncertainty(
+    calibration: Features, errors: np.ndarray, new: Features
+) -> pd.DataFrame:
     r"""Standard deviation of a predicted energy, calibrated on structures with labels.
 
     The energy of a structure is linear in the sum :math:`f` of its atoms' last layers. With the

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..models.base import Readout
-from ..resources import DATA, InputError, atomic_write
+from ..resources import DATA, InputError, atomic_write, registry
 from .table import ARRAYS, TEXTS, Features, read_arrays
 
 FOLDER = DATA / "features"
@@ -93,6 +93,15 @@ def read_shipped(dataset: str, model: str, layer: str) -> Features:
     found |= {name: found[name].astype(np.int64) for name in ARRAYS[1:]}
     found["features"] = (numbers.astype(np.float64) * scale + mean).astype(np.float32)
     return replace(Features.from_arrays(found, "ships with the package"), layer=layer)
+
+
+def find_shipped(structures: str, model: str, fingerprint: str, layer: str) -> Features | None:
+    """Features of exactly this model and these structures (both by fingerprint), if they ship."""
+    for dataset, entry in registry("datasets").items():
+        if entry.get("fingerprint") == structures and shipped_file(dataset, model, layer).is_file():
+            found = read_shipped(dataset, model, layer)
+            return found if fingerprint and found.fingerprint == fingerprint else None
+    return None
 
 
 def read_readout(model: str) -> Readout:
