@@ -1,48 +1,24 @@
 """What a user can do wrong: one clear sentence, a status other than 0, and nothing written."""
 
-import json
 import re
 import shlex
-import shutil
 
-import numpy as np
 import pytest
 from ase.io import write
 
 import umlip_latents as ul
 from umlip_latents.cli import main
-from umlip_latents.resources import DATA
 
-CUBE = 'pbc="T T T" Lattice="4 0 0 0 4 0 0 0 4"'
-# files of structures
-STRUCTURES = {
-    "empty.xyz": "",
-    "text.xyz": "not a structure\nat all\n",
-    "nan.xyz": f"1\n{CUBE}\nSi 0 0 nan\n",
-    "overlap.xyz": f"2\n{CUBE}\nSi 0 0 0.01\nSi 0 0 3.99\n",
-    "flat-cell.xyz": '1\npbc="T T T" Lattice="4 0 0 8 0 0 0 0 4"\nSi 0 0 0\n',
-    "second.xyz": f"1\n{CUBE}\nSi 0 0 0\n1\n{CUBE}\nSi 0 0 inf\n",
-}
-# what is changed in a file of features
-FEATURES = {
-    "nan": ("features", lambda x: x * np.nan),
-    "pickled": ("features", lambda x: x.astype(object)),
-}
-# what is changed in a recipe, and the word that the sentence has
-RECIPES = {
-    "misspelt": ({"held_outt": 3}, "held_out"),
-    "foreign": ({"mace": {"foundation_model": "evil.model"}}, "foundation_model"),
-    "few": ({"training": {"li3ps4-gfn1": 10**9}}, "li3ps4-gfn1"),
-}
 PICKLE = "cos\nsystem\n(S'touch owned'\ntR."  # would run a command
-OTHERS = {
+FILES = {
+    "text.xyz": "not a structure\nat all\n",
+    "second.xyz": "1\n\nSi 0 0 0\n1\n\nSi 0 0 inf\n",
     "raises.py": "raise RuntimeError('mine')",
     "lacks.py": "class Model:\n    name = 'x'\n",
     "measures.py": "def fails(x, y): raise ValueError('mine')\ndef words(x, y): return 'many'\n"
     "def nothing(x, y): return float('nan')\ndef gfre(x, y): return 0\n",
     "pickled.model": PICKLE,
     "evil.pth.tar": PICKLE,
-    "bad-words.npz": "features",
     "words.json": "{not json",
 }
 
@@ -57,25 +33,9 @@ def folder(tmp_path_factory):
         ul.extract_features(structures, name, progress=False).save(folder / f"{name}.npz")
     others = ul.extract_features(structures[::-1], "element", progress=False)
     others.save(folder / "others.npz")
-    with np.load(folder / "element.npz") as file:
-        good = dict(file)
-    for name, (key, change) in FEATURES.items():
-        np.savez(folder / f"bad-{name}.npz", **good | {key: change(good[key])})
-    whole = (folder / "element.npz").read_bytes()
-    (folder / "bad-cut.npz").write_bytes(whole[: len(whole) // 2])
-    for name, text in (STRUCTURES | OTHERS).items():
+    for name, text in FILES.items():
         (folder / name).write_text(text)
     (folder / "folder.npz").mkdir()
-    base = json.loads((DATA / "recipes" / "mini-mace-base-s0.json").read_text())
-    base |= {"datasets": ["li3ps4-gfn1"], "group": "origin", "held_out": 3, "validation": 2}
-    base["training"] = {"li3ps4-gfn1": 5}
-    for name, (changes, _) in {"good": ({}, ""), **RECIPES}.items():
-        recipe = base | changes | {"mace": base["mace"] | changes.get("mace", {})}
-        (folder / f"{name}.json").write_text(json.dumps(recipe))
-    source = DATA / "checkpoints" / "mini-mace-base-s0.safetensors"
-    shutil.copy(source, folder / "no-card.safetensors")
-    shutil.copy(source.with_suffix(".json"), folder / "flipped.json")
-    (folder / "flipped.safetensors").write_bytes(source.read_bytes()[:-9] + b"\xff" * 9)
     return folder
 
 
@@ -89,50 +49,32 @@ MISUSE = {
     "verify --store x": "--store",
     "extract --model element --structures good.xyz": "--output, --store, or both",
     f"{EXTRACT} good.xyz --model soap": "one --model with --output",
-    f"{EXTRACT} good.xyz --workers 0": "--workers",
     "compress gone.npz --output o.npz": "gone.npz",
-    "compress element.npz --output o.npz --order 0": "--order",
     "compare element.npz": "at least two",
     "compare element.npz element.npz": "none of them twice",
-    f"{COMPARE} gone.npz": "gone.npz",
     f"{COMPARE} --bootstrap {10**12}": "--bootstrap",
-    f"{COMPARE} --seed {10**23}": "--seed",
-    "novelty element.npz": "Missing argument",
-    "novelty element.npz element.npz --tolerance -1": "--tolerance",
-    "select element.npz --n 0": "--n",
-    "train good.json": "--output",
+    "train words.json": "--output",
     "book -p every=1": "--only",
 }
 # and what cannot be used has status 1
 REFUSED = {
     f"{EXTRACT} gone.xyz": "gone.xyz: no such",
     f"{EXTRACT} embeded": "embeded: no such.*embedded",
-    f"{EXTRACT} element.npz": "element.npz",
     f"{EXTRACT} 'a\x1b[31mb.xyz'": r"a\?\[31mb.xyz: no such",
-    f"{EXTRACT} good.xyz --types Na,Xx": "types: .Xx. is no element",
-    f"{EXTRACT} good.xyz --format extxy": "extxy: no such format .extxyz",
     f"{EXTRACT} good.xyz --layer lats": "lats: no such layer.*last",
     f"{EXTRACT} good.xyz --device gpu": "device gpu: PyTorch has no such device",
     f"{EXTRACT} good.xyz --store good.xyz/st": "good.xyz/st",
     f"{EXTRACT} good.xyz --store st --output o.txt": "must end in .npz",
-    "extract --model element --structures good.xyz --output gone/o.npz": "there is no folder gone",
     "extract --model element --structures good.xyz --output folder.npz": "folder.npz: is a folder",
-    **{f"{EXTRACT} {name}": name for name in STRUCTURES},
-    f"{EXTRACT} nan.xyz": "structure 0.*not a finite number",
-    f"{EXTRACT} overlap.xyz": "structure 0.*atoms 0 and 1",
     f"{EXTRACT} second.xyz": "structure 1.*not a finite number",
     f"{MODEL} nothing": "nothing: no such file or model",
     f"{MODEL} chgnet-0.3": r"chgnet-0.3: no such.*chgnet-0\.3\.0",
-    f"{MODEL} no-card.safetensors": "no-card",
-    f"{MODEL} flipped.safetensors": "flipped.*SHA-256",
     f"{MODEL} pickled.model": "pickled.model.*--trust",
     f"{MODEL} evil.pth.tar --trust": "evil.pth.tar",
     f"{MODEL} raises.py:Model": "raises.py.*mine",
     f"{MODEL} lacks.py:Model": "lacks",
-    **{f"compress bad-{name}.npz --output o.npz": f"bad-{name}.npz" for name in FEATURES},
-    "compress bad-cut.npz --output o.npz": "bad-cut.npz",
-    "compress bad-words.npz --output o.npz": "bad-words.npz",
-    f"{COMPARE} bad-nan.npz": "bad-nan.npz",
+    f"{EXTRACT} text.xyz": "text.xyz",
+    "compress words.json --output o.npz": "words.json",
     f"{COMPARE} others.npz": "same structures",
     f"{COMPARE} --metric best": "best: no such metric",
     f"{COMPARE} --metric gone.py:f": "gone.py: no such file",
@@ -147,20 +89,15 @@ REFUSED = {
     f"{COMPARE} --figure heat.doc": "heat.doc: must end in",
     "novelty element.npz chgnet-untrained-s0.npz": "element|same model",
     "select element.npz --n 100000": "n 100000",
-    "environments --make sevenet": "sevenet: no such environment .sevennet",
     "environments --remove ../environments/soap": "../environments/soap: no such environment",
     "book --profile ful": "ful: no such profile .full",
     "book --only 99": "99: no such notebook",
     "book --only 03 -p every": "NAME=VALUE",
-    "book --only 03 -p 'every=!!python/object/apply:os.system [touch owned]'": "NAME=VALUE",
     "book --only 03 -p modls=[a]": "modls: no such parameter.*models",
     "book --only 3 -p n_splits=0": "n_splits 0: must be a whole number from 1 on",
     "book --only 3 -p n_splits=many": "n_splits=many: must be of the kind of 3",
-    "book --only 03 -p dataset=gone.xyz": "gone.xyz: no such file",
     "book --only 03 -p models=gone.py:Model": "gone.py: no such file",
     "train words.json --output m.safetensors": "words.json",
-    "train good.json --output m.json": "must end in .safetensors",
-    **{f"train {name}.json --output m.safetensors": word for name, (_, word) in RECIPES.items()},
 }
 
 
