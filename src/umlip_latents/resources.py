@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -269,9 +270,6 @@ def provenance(files: Iterable[Path] = ()) -> dict[str, Any]:
 def git_commit() -> str:
     """The commit of the checkout that this package is part of, if it is."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        if (ROOT / ".git").exists():
-            return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
-    except (OSError, subprocess.CalledProcessError):
-        pass
-    return "unknown"
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        return "unknown"
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"

@@ -42,9 +42,8 @@ def test_notebooks_side_by_side_have_a_thread_each(execute):
 
 
 def test_a_failed_cell_is_named_in_one_sentence(execute):
-    with pytest.raises(
-        InputError, match=r"00_a\.ipynb: cell \[2\] stops with ValueError \(no luck"
-    ):
+    words = r"00_a\.ipynb: cell \[2\] stops with ValueError \(no luck"
+    with pytest.raises(InputError, match=words):
         execute({"00_a": "raise ValueError('no\\nluck')"})
 
 
@@ -56,9 +55,8 @@ def test_a_chapter_has_the_parameters_of_the_profile_and_those_of_its_reader(tmp
     monkeypatch.chdir(tmp_path)
     Path("mine.py").touch()
     monkeypatch.setattr(book, "remove_findings", lambda path: ran.append(path))
-    page = book.build(
-        "default", tmp_path / "o", "04", {"models": ["mine.py:Model", "chgnet-0.3.0"]}
-    )
+    settings = {"models": ["mine.py:Model", "chgnet-0.3.0"]}
+    page = book.build("default", tmp_path / "o", "04", settings)
     assert page == tmp_path / "o" / "html" / "notebooks" / "04_architectures.html"
     given = ran[0][0]["04_architectures"]
     assert (book.ROOT / "notebooks" / given["results"]).resolve() == tmp_path / "o" / "results"
@@ -68,14 +66,11 @@ def test_a_chapter_has_the_parameters_of_the_profile_and_those_of_its_reader(tmp
     assert ran[1].name == "04_architectures.ipynb"
 
 
-def test_a_folder_that_is_no_books_is_not_emptied(tmp_path):
+def test_no_book_is_built_over_other_folders_or_without_its_sources(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     with pytest.raises(InputError, match="results: is not of a book, and is not deleted"):
         book.empty_source(tmp_path)
     assert (tmp_path / "results").is_dir()
-
-
-def test_the_package_alone_says_that_the_notebooks_are_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(book, "ROOT", tmp_path)
     with pytest.raises(InputError, match=r"no part of the package: build in a clone"):
         book.build(only="03")

@@ -50,7 +50,6 @@ READ = [
     ("a.data", DATA.format("\nMasses\n\n1 22.99\n2 35.45\n", 2, 1), {}, ["NaCl"]),
     ("a.lmp", DATA.format("", 2, 1), {"types": "Na,Cl"}, ["NaCl"]),
     ("a.txt", DATA.format("", 2, 1), {"types": "Na,Cl", "format": "lammps-data"}, ["NaCl"]),
-    ("b.lmp", DATA.format("\nAtom Type Labels\n\n1 Na\n2 Cl\n", 2, 1), {}, ["NaCl"]),
     ("c.lmp", DATA.format("\nAtom Type Labels\n\n1 Na\n2 Cl\n", "Cl", "Na"), {}, ["NaCl"]),
     ("a.cif", CIF.format("a", "Na1 0 0 0 1.0", "Cl1 .5 .5 .5 1."), {}, ["NaCl"]),
     ("b.cif", CIF.format("a", "O1 0 0 0 .", "D1 .5 .5 .5 1"), {}, ["OH"]),
@@ -62,7 +61,6 @@ READ = [
     ("volume.vasp", POSCAR.format("Na Cl\n").replace("1.0", "-64"), {}, ["NaCl"]),
     ("left.vasp", POSCAR.format("Na Cl\n").replace("4 0 0\n0 4 0", "0 4 0\n4 0 0"), {}, ["NaCl"]),
     ("fixed.vasp", FIXED.format("Na Cl\n"), {}, ["NaCl"]),
-    ("a.json", json.dumps(SALT), {}, ["NaCl"]),
     ("b.json", json.dumps([SALT, HYDROXYL]), {}, ["NaCl", "OH"]),
     ("a.json.gz", gzip.compress(json.dumps(PANDAS).encode()), {}, ["NaCl", "NaCl"]),
     ("c.json", json.dumps(OPTIMADE), {}, ["NaCl"]),
@@ -70,7 +68,6 @@ READ = [
     ("b.xyz", WATER.format("", "8", "1", "1"), {}, ["OH2"]),
     ("c.xyz", WATER.format("", "2", "1", "1"), {"types": ["H", "O"]}, ["OH2"]),
     ("d.xyz", WATER.format("", "OW", "HW", "HW"), {"types": {"OW": "O", "HW": "H"}}, ["OH2"]),
-    ("e.xyz", "\ufeff" + OHH, {}, ["OH2"]),
     ("f.xyz", 2 * (WATER.format("i = 1, E = -17.1", *"OHH") + "\n"), {}, ["OH2", "OH2"]),
     ("g.xyz", "1\nProperties=type:I:1:pos:R:3\n1 0 0 0\n", {"types": ["Na"]}, ["Na"]),
     ("slab.xyz", SLAB, {}, ["NaCl"]),
@@ -83,10 +80,8 @@ REFUSED = [
     ("b.lammpstrj", DUMP.format("", "", ""), {"types": ["Na"]}, "atom 1 is '2', of no certain"),
     ("c.dump", DUMP.format("element ", "C ", "C "), {}, "atom 0 is '1'"),  # the default of LAMMPS
     ("a.data", DATA.format("", 2, 1), {}, "type of no certain element.*--types"),
-    ("c.data", DATA.format("", 2, 1), {"types": ["Na"]}, "type of no certain element"),
     ("b.data", DATA.format("\nMasses\n\n1 1.0\n2 1.0\n", 2, 1), {}, "of no certain element"),
     ("a.cif", CIF.format("a", "Cu1 0 0 0 .6", "Au1 0 0 0 .4"), {}, "0: .*ordered cell"),
-    ("b.cif", CIF.format("a", "Cu1 0 0 0 .75", ""), {}, "0.75; give an ordered cell"),
     ("c.cif", CIF.format("a", "Cu1 0 0 0 1", "Au1 0 0 0 1"), {}, "sites are one"),
     ("d.cif", CIF.format("a", "Cu1 0 0 0 ?", "Au1 .5 0 0 1"), {}, r"occupied by \?"),
     ("e.cif", CIF.format("a", "CL1 0 0 0 1", ""), {}, "CL1 is of Cl or C"),
@@ -110,7 +105,6 @@ REFUSED = [
     ("j.xyz", OHH, {"format": "extxy"}, "extxy: no such format .extxyz"),
     ("k.txt", "words\n", {}, "holds no structure in a format that is known"),
     ("l.xyz", WATER.format("energy=1", *"OHH"), {"energy_key": "E"}, "0: has no E"),
-    ("m.xyz", "1\n\nH 0 0 0\n1\n\nH 0 0 nan\n", {}, "line 4, structure 1: has a position"),
     ("n.xyz", "1\n\nH 0 0 0\n3\n\nH 0 0 0\n", {}, "1: announces 3 atoms, but 1 lines follow"),
     ("o.xyz", f"{10**15}\n\nH 0 0 0\n", {}, f"announces {10**15} atoms, but 1 lines follow"),
     ("p.xyz", "", {}, "holds no structure"),
@@ -196,20 +190,19 @@ def test_what_is_bad_or_empty_is_left_out_and_named(save, capsys):
         load_structures(["c.cif", "a.xyz@2"], skip_bad=True)
 
 
-@pytest.mark.parametrize("prefix", ["REF_", "dft_"])
-def test_labels_of_another_name_are_said_or_taken(prefix, save, capsys):
-    keys = f'{prefix}energy=-1.5D0 {prefix}stress="1 6 5 6 2 4 5 4 3" energies=0'
-    comment = f"Properties=species:S:1:pos:R:3:{prefix}forces:R:3 {keys}"
+def test_labels_of_another_name_are_said_or_taken(save, capsys):
+    keys = 'REF_energy=-1.5D0 REF_stress="1 6 5 6 2 4 5 4 3" energies=0'
+    comment = f"Properties=species:S:1:pos:R:3:REF_forces:R:3 {keys}"
     name = save("a.xyz", f"2\n{comment}\nH 0 0 0 1 2 3\nH 0 0 1 4 5 6\n")
     assert load_structures(name)[0].calc is None
-    assert f"no energy, but {prefix}energy, {prefix}forces" in capsys.readouterr().err
-    (found,) = load_structures(name, energy_key=f"{prefix}energy")
+    assert "no energy, but REF_energy, REF_forces" in capsys.readouterr().err
+    (found,) = load_structures(name, energy_key="REF_energy")
     assert capsys.readouterr().err == ""
     assert found.get_potential_energy() == -1.5
     assert found.get_forces().tolist() == [[1, 2, 3], [4, 5, 6]]
     assert found.get_stress().tolist() == [1, 2, 3, 4, 5, 6]
-    name = save("b.xyz", f"1\n{prefix}:energy=2\nH 0 0 0\n")  # as in mtt::energy
-    assert load_structures(name, energy_key=f"{prefix}:energy")[0].calc.results == {"energy": 2}
+    name = save("b.xyz", "1\nmtt::energy=2\nH 0 0 0\n")
+    assert load_structures(name, energy_key="mtt::energy")[0].calc.results == {"energy": 2}
 
 
 def test_charges_and_spins_are_said_to_be_ignored(save, capsys):
