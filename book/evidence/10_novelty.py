@@ -182,6 +182,55 @@ def sentences(tables):
         rank["leverage"].mean(),
     )
 
+    sure = tables["sure"].set_index("model").iloc[:5]
+    one, two = (sure[f"within {n} sigma"] for n in (1, 2))
+    share = one.min(), one.max()
+    yield (
+        "Below one standard deviation lie {:.2f} to {:.2f} of the errors, below two {:.2f} to "
+        "{:.2f}.",
+        *share,
+        two.min(),
+        two.max(),
+    )
+    curve = tables["curve"].pivot(index="fifth", columns="model", values="error")
+    assert (curve[["7net-0", "nequix-mp-1"]].diff().dropna() > 0).all(axis=None)
+    assert (curve.loc[4] / curve.loc[0])[["7net-0", "nequix-mp-1"]].min() > 3
+    ranks = tables["ranks"].dropna().pivot(index="sign", columns="model", values="rank")
+    yield (
+        "with a rank correlation of {:.2f} where the leverage among its backbones has {:.2f}",
+        *ranks.loc[["last layer", "leverage"], "chgnet-0.3.0"],
+    )
+    knows = tables["knows"].set_index("sign")
+    assert knows.loc["rarest element", "high"] < knows.loc["last layer", "low"]
+    assert knows.loc["last layer", "high"] < knows.loc["committee", "low"]
+    yield (
+        "the last layer ranks the errors with {:.2f}, interval [{:.2f}, {:.2f}], distance and "
+        "leverage do with {:.2f} and {:.2f}. The rarest element gives {:.2f} for nothing, the "
+        "number of atoms {:.2f}. The committee reaches {:.2f}.",
+        *knows.loc["last layer"],
+        *knows.loc[["distance", "leverage", "rarest element", "few atoms", "committee"], "mean"],
+    )
+    twice = ["m3gnet-mp-2021", "m3gnet-mp-2021-first-training"]
+    yield (
+        "ranks the errors of each with {:.2f} and {:.2f}; the last layer of each alone does with "
+        "{:.2f} and {:.2f}.",
+        *ranks.loc["two trainings", twice],
+        *ranks.loc["last layer", twice],
+    )
+    strange = tables["strange"].set_index("structures")["sigma"]
+    assert strange["dimer"] == strange.min()
+    yield (
+        "Of molecules CHGNet is surer ({:.2f} eV per atom) than of familiar crystals ({:.2f}), and "
+        "of dimers surest of all ({:.2f}).",
+        *strange[["molecule", "familiar", "dimer"]],
+    )
+    yield (
+        "with {:.2f} to {:.2f} of the errors within one standard deviation, ranks them no better "
+        "than a distance does ({:.2f} and {:.2f})",
+        *share,
+        *knows.loc[["last layer", "distance"], "mean"],
+    )
+
     others = tables.full("15_novelty-areas").query("features == 'atoms' and score == 'leverage'")
     others = others.pivot_table(index="level", columns="model", values="area")
     names = ["chgnet-0.3.0", "7net-0", "tensornet-matpes-pbe"]

@@ -12,9 +12,7 @@ RIDGE = 1e-9  # of the covariance, as a share of the mean variance
 WITHIN = 0.683  # of all errors lie within one standard deviation, if they are normal
 
 
-def last_layer_uncertainty(
-    calibration: Features, errors: np.ndarray, new: Features
-) -> pd.DataFrame:
+def last_layer_uncertainty(calibration: Features, errors: np.ndarray, new: Features) -> pd.Series:
     r"""Standard deviation of a predicted energy, calibrated on structures with labels.
 
     The energy of a structure is linear in the sum :math:`f` of its atoms' last layers. With the
@@ -35,24 +33,27 @@ def last_layer_uncertainty(
 
     Returns
     -------
-    pandas.DataFrame
-        A row per structure of `new`, by input index: ``sigma`` in eV/atom, and ``inside``, whether
-        some structure of the calibration, left out, is less certain. An uncertainty is not to be
-        believed outside, nor of structures that are drawn otherwise than those of the calibration.
+    pandas.Series
+        The standard deviation in eV/atom of each structure of `new`, by input index.
 
     Raises
     ------
     InputError
         Features of different models or layers, or errors that are not as many.
 
+    Notes
+    -----
+    It holds for structures that are drawn like those of the calibration. Of others it may be small
+    without reason; `novelty` tells them.
+
     Examples
     --------
     >>> x = np.random.default_rng(0).normal(size=(200, 2))
     >>> kept = np.arange(100)
     >>> known, new = (Features(x[i], kept * 0 + 1, kept * 0 + 1, kept) for i in (kept, kept + 100))
-    >>> found = last_layer_uncertainty(known, np.random.default_rng(1).normal(size=100), new)
-    >>> bool(found["inside"].mean() > 0.9)
-    True
+    >>> errors = np.random.default_rng(1).normal(size=100)
+    >>> last_layer_uncertainty(known, errors, new).shape
+    (100,)
     """
     check_same_model(calibration, new)
     errors = np.asarray(errors, dtype=np.float64)
@@ -66,5 +67,5 @@ def last_layer_uncertainty(
     share, score = (np.square(sums @ along).sum(axis=1) for sums in (known, others))
     share = share / (1 - share)  # left out (Sherman and Morrison)
     alpha = np.quantile(np.abs(errors) * calibration.n_atoms / np.sqrt(share), WITHIN)
-    table = {"sigma": alpha * np.sqrt(score) / new.n_atoms, "inside": score <= share.max()}
-    return pd.DataFrame(table, pd.Index(new.kept, name="structure"))
+    sigma = alpha * np.sqrt(score) / new.n_atoms
+    return pd.Series(sigma, pd.Index(new.kept, name="structure"), name="sigma")
