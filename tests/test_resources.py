@@ -185,15 +185,12 @@ def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
         somebody = ["-c", "user.name=a", "-c", "user.email=a@b"]
         return subprocess.check_output(["git", "-C", tmp_path, *somebody, *command], text=True)
 
-    monkeypatch.setattr(resources, "ROOT", tmp_path)
-    assert git_commit.__wrapped__() == "unknown"
     git("init", "--quiet")
-    (tmp_path / "a").touch()
-    git("add", "a")
-    git("commit", "--quiet", "--message", "a")
-    commit = git("rev-parse", "--short=12", "HEAD").strip()
-    assert git_commit.__wrapped__() == commit
-    (tmp_path / "a").write_text("changed")
-    assert git_commit.__wrapped__() == f"{commit}-dirty"
+    git("commit", "--quiet", "--allow-empty", "--message", "a")
+    monkeypatch.setattr(resources, "ROOT", tmp_path)
+    assert git_commit.__wrapped__() == git("rev-parse", "--short=12", "HEAD").strip()
+    monkeypatch.setattr(resources, "ROOT", tmp_path / "venv")  # in a repository of the user's
+    assert git_commit.__wrapped__() == "unknown"
+    monkeypatch.setattr(resources, "ROOT", tmp_path)
     monkeypatch.setenv("PATH", "")
     assert git_commit.__wrapped__() == "unknown"

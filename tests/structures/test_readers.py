@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import write
@@ -14,13 +13,14 @@ from hypothesis import strategies as st
 
 from umlip_latents import Features, load_model, load_structures
 from umlip_latents.resources import InputError
+from umlip_latents.structures.checks import check_structure
 from umlip_latents.training.recipes import read_recipe
 
 CRYSTAL = bulk("NaCl", "rocksalt", a=5.64)
 FORMATS = ("xyz", "cif", "vasp", "json", "db", "traj", "xsf", "cfg")
 PLACES = st.floats(0, 1, exclude_max=True)
 # where something is lost, and what comes in its place
-DAMAGE = st.lists(st.tuples(PLACES, st.integers(0, 20), st.binary(max_size=20)), min_size=1)
+DAMAGE = st.tuples(PLACES, st.integers(0, 20), st.binary(max_size=20))
 
 
 def read_or_none(reader: Callable[[Path], Any], path: Path, content: bytes) -> Any:
@@ -55,14 +55,11 @@ def test_formats_of_ase_are_read(ending, folder):
 @given(damage=DAMAGE)
 def test_damaged_structures_are_refused_or_make_sense(ending, damage, folder):
     content = (folder / f"whole.{ending}").read_bytes()
-    for place, n_lost, new in damage:
-        at = int(place * len(content))
-        content = content[:at] + new + content[at + n_lost :]
+    place, n_lost, new = damage
+    at = int(place * len(content))
+    content = content[:at] + new + content[at + n_lost :]
     for atoms in read_or_none(load_structures, folder / f"damaged.{ending}", content) or []:
-        assert len(atoms) > 0
-        assert np.isfinite(atoms.positions).all()
-        assert np.isfinite(atoms.cell.array).all()
-        assert (atoms.numbers > 0).all()
+        check_structure(atoms, "here")
 
 
 READERS = {

@@ -6,12 +6,7 @@ from ase import Atoms
 
 from umlip_latents import split_atoms
 from umlip_latents.resources import InputError
-from umlip_latents.structures.splits import chemical_systems, split_by_origin
-
-
-def test_chemical_systems_are_sets_of_elements():
-    numbers = np.array([8, 1, 1, 11, 17, 1, 8])
-    assert chemical_systems(numbers, np.array([3, 2, 2])).tolist() == ["H-O", "Cl-Na", "H-O"]
+from umlip_latents.structures.splits import split_by_origin
 
 
 def test_bad_splits_are_refused():
