@@ -79,7 +79,8 @@ REFUSED = [
     ("a.lammpstrj", DUMP.format("", "", ""), {}, "structure 0: atom 0 is '1'.*--types Na,Cl"),
     ("b.lammpstrj", DUMP.format("", "", ""), {"types": ["Na"]}, "atom 1 is '2', of no certain"),
     ("c.dump", DUMP.format("element ", "C ", "C "), {}, "atom 0 is '1'"),  # the default of LAMMPS
-    ("a.data", DATA.format("", 2, 1), {}, "type of no certain element.*--types"),
+    ("a.data", DATA.format("", 2, 1), {}, "atom 0 is '1', of no certain element.*--types"),
+    ("e.lmp", DATA.format("\nAtom Type Labels\n\n1 Ow\n2 Cl\n", "Cl", "Ow"), {}, "atom 0 is '1'"),
     ("b.data", DATA.format("\nMasses\n\n1 1.0\n2 1.0\n", 2, 1), {}, "of no certain element"),
     ("a.cif", CIF.format("a", "Cu1 0 0 0 .6", "Au1 0 0 0 .4"), {}, "0: .*ordered cell"),
     ("c.cif", CIF.format("a", "Cu1 0 0 0 1", "Au1 0 0 0 1"), {}, "sites are one"),

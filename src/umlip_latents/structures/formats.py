@@ -4,7 +4,6 @@ import io
 import json
 import re
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -91,7 +90,8 @@ def as_frames(structures: Iterable[Atoms]) -> Frames:
 
 def set_elements(atoms: Atoms, labels: Sequence, types: Types, known: Mapping[str, int]) -> Atoms:
     """Give each atom the element that `types`, or else `known`, has for its label."""
-    known, labels = {**known, **{k: ELEMENTS[v] for k, v in types.items()}}, [*map(str, labels)]
+    known = {**known, **{label: ELEMENTS.get(types[label], 0) for label in types}}
+    labels = [*map(str, labels)]
     numbers = [known.get(label, known.get(label.capitalize(), 0)) for label in labels]
     if 0 in numbers:
         index = numbers.index(0)
@@ -225,15 +225,14 @@ def read_lammps_data(text: str, name: str, types: Types) -> Frames:
     """Atoms in the order of their ids; `types`, labels or masses tell the elements."""
     if not types and "Atom Type Labels" in text:
         types = dict(re.findall(r"^\s*(\d+)\s+([A-Z][a-z]?)\s*$", text, re.MULTILINE))
-    numbers = defaultdict(int, {int(n): ELEMENTS.get(types[n], 0) for n in types if n.isdecimal()})
-    options = {"Z_of_type": numbers or None, "sort_by_id": False}
+    options = {"Z_of_type": {n: n for n in range(1, 119)}, "sort_by_id": False}
     (atoms,) = read_with_ase(io.StringIO(text), name, **options)
+    atoms = atoms[atoms.arrays["id"].argsort()]  # whose numbers are types as yet
     masses = atoms.arrays.get("masses", np.zeros(len(atoms)))
-    apart = abs(atomic_masses[atoms.numbers] - masses)
-    near = numbers or (apart < np.maximum(0.004, 0.001 * masses)).all()
-    if not (near and atoms.numbers.all()):
-        raise InputError(f"has a type of no certain element; {TELL}.")
-    return as_frames([atoms[atoms.arrays["id"].argsort()]])
+    nearest = abs(atomic_masses - masses[:, None]).argmin(axis=1)
+    certain = abs(atomic_masses[nearest] - masses) < np.maximum(0.004, 0.001 * masses)
+    known = dict(zip(atoms.numbers[certain].astype(str), nearest[certain], strict=True))
+    return as_frames([set_elements(atoms, atoms.numbers, types, known)])
 
 
 READERS = {
