@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,21 +142,14 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
     assert path.read_text() == "old"
 
 
-@pytest.mark.parametrize("kind", ["folder", "link", "pipe", "nowhere"])
-def test_only_a_file_is_replaced(tmp_path, kind):
-    path = tmp_path / "a"
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "link":
-        path.symlink_to("gone")
-    else:
-        path = tmp_path / "no" / "a"
-    with pytest.raises(InputError, match=r"folder, a link or a device|there is no folder"):
-        check_writable(path)
-    with pytest.raises(InputError), atomic_write(path):
-        pytest.fail("written")
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("gone")])
+def test_only_a_file_is_replaced(tmp_path, make):
+    make(tmp_path / "a")
+    for path in (tmp_path / "a", tmp_path / "no" / "a"):
+        with pytest.raises(InputError, match=r"folder, a link or a device|there is no folder"):
+            check_writable(path)
+        with pytest.raises(InputError), atomic_write(path):
+            pytest.fail("written")
 
 
 def test_a_full_disk_is_one_sentence_and_a_new_file_has_the_rights_of_any_other(
