@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from umlip_latents import Features, Split, compare, split_atoms
+from umlip_latents import Features, compare, split_atoms
 from umlip_latents.analysis.stitching import stitching_errors
 from umlip_latents.models.base import Readout
 
@@ -27,7 +27,6 @@ def test_a_network_costs_nothing_onto_itself_however_it_is_turned():
     assert found["error"].max() < 1e-2 < 1e-4 * found["spread"].min()  # the map is regularised
     assert found["own"].isna().tolist() == [False, True]
     assert found["own"][0] == 0
-    assert found.eval("spread_low < spread < spread_high and spread_median != spread").all()
 
 
 def test_the_element_costs_what_a_model_of_the_composition_misses():
@@ -37,17 +36,16 @@ def test_the_element_costs_what_a_model_of_the_composition_misses():
     readouts = {"net": Readout(weights, np.ones(1))}
     readouts["shifted"] = Readout(np.vstack([weights, shifts]), np.ones(1))
     sources = {**targets, "element": described(ONE_HOT)}
-    how = {"n_splits": 3, "n_bootstrap": 0}
-    found = stitching_errors(sources, targets, readouts, n_test=100, **how)
+    found = stitching_errors(sources, targets, readouts, n_splits=3)
     found = found.set_index(["source", "target"])
     assert found.loc["net", "own"].max() < 1e-9
-    errors = compare(sources, split=Split(n_test=100), **how).matrix()
+    errors = compare(sources, n_splits=3, n_bootstrap=0).matrix()
     for pair, gfre in found["gfre"].items():
         assert gfre == pytest.approx(errors.loc[pair], abs=1e-6)
 
     missed, place = [], np.repeat(np.arange(len(N_ATOMS)), N_ATOMS)
     for seed in range(3):
-        train, test = split_atoms(N_ATOMS, 100, by="structure", seed=seed)
+        train, test = split_atoms(N_ATOMS, len(X) // 4, by="structure", seed=seed)
         energies = np.linalg.lstsq(ONE_HOT[train], X[train] @ weights)[0]
         wrong = 1000 * np.bincount(place, (ONE_HOT @ energies - X @ weights)[:, 0]) / N_ATOMS
         missed.append(np.abs(wrong[np.unique(place[test])]).mean())

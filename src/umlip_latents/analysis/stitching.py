@@ -13,7 +13,6 @@ import pandas as pd
 from torch import Tensor, as_tensor
 
 from ..features.table import Features, common_structures
-from ..measures.comparison import bootstrap_medians, interval
 from ..measures.gfre import fit_maps
 from ..measures.parallel import count_jobs, run_tasks
 from ..measures.preprocess import standardize
@@ -21,15 +20,14 @@ from ..measures.regression import TIKHONOV, two_folds
 from ..measures.splitting import Split, draw_splits
 from ..models.base import Readout
 
+KINDS = ("error", "shifted", "own", "spread", "error_median", "gfre")
+
 
 def stitching_errors(
     sources: Mapping[str, Features],
     targets: Mapping[str, Features],
     readouts: Mapping[str, Readout],
-    *,
-    n_test: int | None = None,
     n_splits: int = 5,
-    n_bootstrap: int = 200,
 ) -> pd.DataFrame:
     """Errors in the energy of each target with another's features in place of its last layer.
 
@@ -41,10 +39,8 @@ def stitching_errors(
         Last layers of the same structures by name.
     readouts
         Of the targets, such as `features.shipped.read_readout` gives.
-    n_test
-        Test atoms of a split, in whole structures; by default a quarter of all, at most 1000.
-    n_splits, n_bootstrap
-        As in `compare`.
+    n_splits
+        Random splits by structure, of whose numbers the medians are given.
 
     Returns
     -------
@@ -53,8 +49,7 @@ def stitching_errors(
         stitched energy. ``shifted``: what is left of it after a shift for each element that is
         fitted to the training structures. ``own``: such a difference between the two networks' own
         energies, NaN for a source that is no target. ``spread``: that of the target's energies from
-        nothing but such shifts. Medians in place of means end in ``_median``, the ends of 95 %
-        intervals in ``_low`` and ``_high``. ``gfre``: of the same splits.
+        nothing but such shifts. ``error_median``: of the structures. ``gfre``: of the same splits.
 
     Raises
     ------
@@ -67,7 +62,7 @@ def stitching_errors(
     >>> from umlip_latents.features.shipped import read_readout
     >>> last = load_features("alexandria-random-1k", ["chgnet-0.3.0"], layer="last")
     >>> readouts = {name: read_readout(name) for name in last}
-    >>> stitching_errors(last, last, readouts, n_splits=1, n_bootstrap=0)["error"].round().tolist()
+    >>> stitching_errors(last, last, readouts, n_splits=1)["error"].round().tolist()
     [0.0]
     """
     common, n = common_structures([*sources.values(), *targets.values()]), len(sources)
@@ -76,33 +71,26 @@ def stitching_errors(
     energies = means(np.array([readout.energies(x) for readout, x in known]), one.n_atoms)
     shares = means(1.0 * (one.numbers == np.unique(one.numbers)[:, None]), one.n_atoms)
     place = np.repeat(np.arange(len(one.n_atoms)), one.n_atoms)
-    labels, splits = draw_splits(one, Split(n_test=n_test), n_splits, within_element=False)
-    samples, gfres, rng = [], [], np.random.default_rng(0)
+    labels, splits = draw_splits(one, Split(), n_splits, within_element=False)
+    samples = []
     for train, test in splits:
         parts = [*(train[half] for half in two_folds(len(train), labels[train])), test]
         x = [as_tensor(standardize(table, train)) for table in tables]
         scaled = [rescale(readout, table[train]) for readout, table in known]
         goals = [[rows[part] for part in parts] for rows in x[n:]]
         found = run_tasks(stitch, [(rows, goals, scaled, parts) for rows in x[:n]], count_jobs())
-        gfres.append([norms for _, norms in found])
-        missed = means(np.array([atomic for atomic, _ in found]), one.n_atoms) - energies
+        stitched, gfres = zip(*found, strict=True)
+        missed = means(np.array(stitched), one.n_atoms) - energies
         trained, tested = np.unique(place[train]), np.unique(place[test])
         shifts = np.linalg.pinv(shares[:, trained]) @ shares
         shifted, left = (e - e[..., trained] @ shifts for e in (missed, energies))
         of = dict(zip(targets, left, strict=True))
         own = np.array([left - of.get(name, np.nan) for name in sources])
-        wrong = np.abs(np.broadcast_arrays(missed, shifted, own, left))[..., tested]
-        draws = [slice(None), *rng.integers(len(tested), size=(n_bootstrap, len(tested)))]
-        of_draws = [[f(wrong[..., d], axis=-1) for f in (np.mean, np.median)] for d in draws]
-        samples.append(1000 * np.array(of_draws))
-    values = bootstrap_medians(samples, rng)
+        wrong = 1000 * np.abs(np.broadcast_arrays(missed, shifted, own, left))[..., tested]
+        samples.append([*wrong.mean(axis=-1), np.median(wrong[0], axis=-1), gfres])
     rows = pd.DataFrame(product(sources, targets), columns=["source", "target"])
-    kinds = ("error", "shifted", "own", "spread")
-    for (i, statistic), (j, kind) in product(enumerate(("", "_median")), enumerate(kinds)):
-        rows[kind + statistic] = values[0, i, j].ravel()
-        ends = interval(values[:, i, j].reshape(len(values), -1))
-        rows[f"{kind}{statistic}_low"], rows[f"{kind}{statistic}_high"] = ends
-    return rows.assign(gfre=np.median(gfres, axis=0).ravel())
+    values = np.median(samples, axis=0).reshape(len(KINDS), -1)
+    return rows.assign(**dict(zip(KINDS, values, strict=True)))
 
 
 def means(values: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
