@@ -1,45 +1,17 @@
-"""Intervals, and two numbers of every model on one line."""
+"""The numbers of every model in a row of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import colour_names, label_axes, plain_log_ticks
+from .style import colour_names, family_colours, label_axes
 
-
-def interval_plot(table: pd.DataFrame, *, xlabel: str) -> Figure:
-    """Ratios with their intervals: a row per level, a colour per direction, a line at 1.
-
-    Parameters
-    ----------
-    table
-        ``aspect``, ``level``, ``direction``, ``ratio``, ``ratio_low`` and ``ratio_high``. Rows
-        stand in the order in which they come.
-    xlabel
-        Of the axis.
-
-    Examples
-    --------
-    >>> about = {"aspect": "data", "level": "half", "direction": ["base to level", "level to base"]}
-    >>> table = pd.DataFrame({**about, "ratio": [1.2, 2.0], "ratio_low": 1.0, "ratio_high": 3.0})
-    >>> axis = interval_plot(table, xlabel="ratio").axes[0]
-    >>> [label.get_text() for label in axis.get_yticklabels()]
-    ['data: half']
-    """
-    places, rows = pd.factorize(table["aspect"] + ": " + table["level"])
-    _, axis = plt.subplots(figsize=(7.5, 1.4 + 0.3 * len(rows)))
-    axis.axvline(1, color="0.5", linestyle="--", linewidth=1)
-    directions = table.assign(place=places).groupby("direction", sort=False)
-    for shift, (direction, part) in zip((-0.13, 0.13, 0.3), directions, strict=False):
-        reach = part[["ratio_low", "ratio_high"]].sub(part["ratio"], axis=0).abs().T
-        axis.errorbar(part["ratio"], part["place"] + shift, xerr=reach, fmt="o", label=direction)
-    axis.set_yticks(range(len(rows)), rows)
-    axis.set_xscale("log")
-    plain_log_ticks(axis.xaxis)
-    axis.legend()
-    return label_axes(axis, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
+TWIN = "untrained twin"  # a network of the target's own family with random weights
+MARKERS = "|^DsP"  # of the baselines
+HOLLOW = {"markersize": 8, "fillstyle": "none", "color": "0.15", "markeredgewidth": 1.5}
 
 
 def paired_dots(
@@ -75,3 +47,63 @@ def paired_dots(
     axis.scatter(table[full], places, c=colours, label=full, zorder=2)
     axis.legend()
     return label_axes(axis, ylim=(len(table) - 0.4, -0.6), **labels)
+
+
+def error_per_target(
+    matrix: pd.DataFrame, families: Mapping[str, str], baselines: Sequence[str] = ()
+) -> Figure:
+    """A row per model: a dot for each source of another family, their mean as a bar, baselines.
+
+    The rows of one family stand together, families and rows in the order of their means. What
+    exceeds 1 is drawn at 1.
+
+    Parameters
+    ----------
+    matrix
+        Errors between all names: row = source, column = target.
+    families
+        Name to family, of models and baselines; it sets the colour of a dot and of a row's name.
+    baselines
+        Names that are no models. One of a model's family is its untrained twin, and is drawn in
+        the rows of this family alone.
+
+    Examples
+    --------
+    >>> matrix = pd.DataFrame({"a": [0, 0.5, 0.7], "b": [0.4, 0, 0.6]}, ["a", "b", "element"])
+    >>> families = {"a": "CHGNet", "b": "MACE", "element": "baseline"}
+    >>> figure = error_per_target(matrix, families, ["element"])
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['b', 'a']
+    """
+    models = [name for name in matrix if name not in baselines]
+    family = np.array([families[name] for name in models])
+    others = matrix.loc[models, models].where(np.not_equal.outer(family, family))
+    table = pd.DataFrame({"mean": others.mean(), "family": family})
+    table["rank"] = table.groupby("family")["mean"].transform("mean")
+    rows = table.sort_values(["rank", "family", "mean"]).index
+    _, axis = plt.subplots(figsize=(6.8, 1.7 + 0.27 * len(rows)))
+    axis.barh(rows, table.loc[rows, "mean"], height=0.7, color="0.9", zorder=0)
+    colours, dot = family_colours(families), {"s": 22, "alpha": 0.8, "linewidth": 0}
+    for source, errors in others.iterrows():
+        known = errors.dropna().clip(upper=1)
+        axis.scatter(known, known.index, color=colours[families[source]], **dot)
+    marks = baseline_errors(matrix, families, baselines, rows)
+    for (kind, errors), marker in zip(marks.items(), MARKERS, strict=False):
+        axis.plot(errors.clip(upper=1), rows, marker, label=kind, **HOLLOW)
+    if len(marks.columns):
+        axis.legend()
+    colour_names(axis, families)
+    axis.grid(visible=False, axis="y")
+    return label_axes(axis, xlim=(0, 1.01), ylim=(len(rows) - 0.4, -0.6), xlabel="GFRE")
+
+
+def baseline_errors(
+    matrix: pd.DataFrame, families: Mapping[str, str], baselines: Sequence[str], targets: pd.Index
+) -> pd.DataFrame:
+    """(n_targets, n_kinds) errors of the baselines, those of all untrained twins in one column."""
+    table, of_targets = pd.DataFrame(index=targets), targets.map(families)
+    for name in baselines:
+        twin = of_targets == families[name]
+        own, kind = (targets[twin], TWIN) if twin.any() else (targets, name)
+        table.loc[own, kind] = matrix.loc[name, own]
+    return table

@@ -75,13 +75,13 @@ def draw_matrix(
         "† a few structures carry the variance": {*matrix.index, *matrix.columns} & {*uneven},
     }
     errors = sns.color_palette("viridis_r", as_cmap=True).with_extremes(over="black")
-    look = {"cmap": "viridis" if alike else errors, "vmin": 0, "vmax": 1, "square": True}
-    for labels, names in (("xticklabels", matrix.columns), ("yticklabels", matrix.index)):
-        look[labels] = [f"{name} †" if name in uneven else name for name in names]
     bar = {"label": "similarity" if alike else "reconstruction error", "shrink": 0.8}
     bar["extend"] = "max" if above else "neither"
+    look = {"cmap": "viridis" if alike else errors, "vmin": 0, "vmax": 1, "square": True}
     look |= {"annot": text.where(~worse, text + "*"), "fmt": "", "annot_kws": {"size": 9}}
-    sns.heatmap(matrix, cbar_kws=bar, ax=axis, **look)
+    daggers = {name: f"{name} †" for name in uneven}
+    shown = matrix.rename(index=daggers, columns=daggers)
+    sns.heatmap(shown, cbar_kws=bar, ax=axis, xticklabels=True, yticklabels=True, **look)
     axis.set(xlabel="\n".join(["target", *filter(notes.get, notes)]), ylabel="source")
     axis.grid(visible=False)
     axis.tick_params(axis="x", rotation=90)

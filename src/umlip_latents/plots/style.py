@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from ..resources import InputError, atomic_write
+from ..resources import atomic_write
 
 # Okabe and Ito's colour-blind safe palette without its black and yellow, which vanish on dark or
 # light pages
@@ -112,8 +112,8 @@ def label_axes(axis: Axes, **labels: str) -> Figure:
     return finish(axis.figure)
 
 
-def plain_log_ticks(*directions: Axis) -> None:
-    """Logarithmic axes with ticks such as 0.5 and 2, not powers of ten alone.
+def plain_log_ticks(axis: Axis) -> None:
+    """A logarithmic axis with ticks such as 0.5 and 2, not powers of ten alone.
 
     Examples
     --------
@@ -123,12 +123,11 @@ def plain_log_ticks(*directions: Axis) -> None:
     >>> 0.5 in axis.get_xticks()
     True
     """
-    for axis in directions:
-        low, high = axis.get_view_interval()
-        steps = (1, 3) if high > 30 * low else (1, 1.5, 2, 3, 5, 7)
-        axis.set_major_locator(LogLocator(subs=steps) if high > 3 * low else MaxNLocator(5))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_locator(NullLocator())
+    low, high = axis.get_view_interval()
+    steps = (1, 3) if high > 30 * low else (1, 1.5, 2, 3, 5, 7)
+    axis.set_major_locator(LogLocator(subs=steps) if high > 3 * low else MaxNLocator(5))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -144,7 +143,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises
     ------
     InputError
-        The file cannot be written, or its ending names no format.
+        The file cannot be written.
 
     Examples
     --------
@@ -154,8 +153,5 @@ def save_figure(figure: Figure, path: Path) -> None:
     ...     Path(folder, "empty.svg").read_text()[:5]
     '<?xml'
     """
-    ending = path.suffix.lower()[1:]
-    if ending not in figure.canvas.get_supported_filetypes():
-        raise InputError(f"{path}: its ending names no format of a figure, such as .svg.")
     with rc_context({"svg.fonttype": "none"}), atomic_write(path) as temporary:
-        figure.savefig(temporary, format=ending, bbox_inches="tight")
+        figure.savefig(temporary, format=path.suffix[1:], bbox_inches="tight")
