@@ -73,7 +73,7 @@ REFUSED = {
     f"{EXTRACT} text.xyz": "text.xyz",
     "compress words.json --output o.npz": "words.json",
     f"{COMPARE} --metric best": "best: no such metric",
-    f"{COMPARE} --metric gone.py:f": "gone.py: no such file",
+    f"{COMPARE} --metric gone.py:f": "gone.py: cannot be run .FileNotFoundError",
     f"{COMPARE} --metric raises.py:f": "raises.py: cannot be run .RuntimeError: mine",
     f"{COMPARE} --metric lacks.py:f": "lacks.py: has no function f",
     f"{COMPARE} --metric measures.py:fails": "fails: fails on two tables with ValueError .mine",

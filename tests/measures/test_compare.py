@@ -63,7 +63,7 @@ def test_a_cell_has_the_same_value_everywhere(features, tables):
         for row in rows.itertuples():
             cell = found.matrix(metric).loc[row.source, row.target]
             assert row.error == cell == medians[row.source, row.target]
-            assert found.mean([row.source], [row.target], metric).value == cell
+            assert found.over([(row.source, row.target)], metric).value == cell
     texts = {t.get_text() for axis in found.heat_map().axes for t in axis.texts}
     assert {f"{v:.2f}" for v in found.table["error"]} <= {t.rstrip("*") for t in texts}
     assert found._repr_html_().count("<table") == 2
@@ -131,7 +131,7 @@ def test_intervals_hold_their_value_and_shrink_with_the_data():
         found = compare(half_known(1, n), n_splits=4)
         row = found.table.iloc[0]
         assert row["low"] < row["error"] < row["high"]
-        mean = found.mean(["x", "y"], ["x", "y"])
+        mean = found.over([("x", "y"), ("y", "x")])
         assert mean.low < mean.value < mean.high
         widths.append(row["high"] - row["low"])
     assert widths[1] < 0.5 * widths[0]
@@ -152,12 +152,10 @@ def test_means_and_ratios_over_pairs(features):
     found = compare(features, **small())
     pairs, floor = [("wide", "noisy"), ("noisy", "wide")], [("wide", "narrow"), ("wide", "absent")]
     ratio = found.ratio(pairs, floor)
-    above = found.mean(["wide", "noisy"], ["wide", "noisy"])
-    below = found.mean(["wide"], ["narrow"])
+    above, below = found.over([*pairs, ("wide", "wide")]), found.over(floor)
     assert ratio.value == pytest.approx(above.value / below.value)
     # both vary with the same structures
     assert above.low / below.high < ratio.low < ratio.value < ratio.high < above.high / below.low
-    assert found.over(pairs).value == pytest.approx(above.value)
     assert found.ratio(floor, floor) == (1, 1, 1)
     assert np.isnan(found.ratio(pairs, [("wide", "absent")]).value)
     # a pair counts as often as it is named

@@ -266,7 +266,7 @@ def test_the_comparing_call_gives_the_measure_on_the_test_atoms():
         assert found.matrix(name).to_numpy() == pytest.approx(np.median(each, axis=0))
         row = found.table.query("metric == @name and source == 'x'").iloc[0]
         assert row["low"] < row["error"] < row["high"]
-        assert found.mean(["x"], ["y"], name).value == row["error"]
+        assert found.over([("x", "y")], name).value == row["error"]
     # what it is given is centred and scaled, which it does not see
     assert each[-1][0, 1] == pytest.approx(distance_correlation(2 * X[test] - 1, Y[test]))
     labels = [axis.get_ylabel() for axis in found.heat_map().axes]

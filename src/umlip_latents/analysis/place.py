@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -71,7 +70,6 @@ def place(
     start: Model | None = None,
     layer: str = "backbone",
     n_splits: int = 5,
-    store: str | Path | None = None,
     progress: bool = True,
 ) -> Placement:
     """Compare a model with all published checkpoints whose features ship.
@@ -92,7 +90,7 @@ def place(
         ``"backbone"``, or, on Alexandria, ``"last"``.
     n_splits
         Random splits by structure.
-    store, progress
+    progress
         As in `extract_features`.
 
     Raises
@@ -111,11 +109,11 @@ def place(
     if not panel:
         raise InputError(f"{dataset}, {layer}: no features ship to compare with.")
     structures = load_structures(dataset)
-    mine = extract_features(structures, model, layer, store=store, progress=progress)
+    mine = extract_features(structures, model, layer, progress=progress)
     name = mine.model if mine.model not in panel else f"{mine.model} (yours)"
     features = {name: mine, **load_features(dataset, panel, layer)}
     if start is not None and str(start) not in panel:
-        theirs = extract_features(structures, start, layer, store=store, progress=progress)
+        theirs = extract_features(structures, start, layer, progress=progress)
         start = theirs.model if theirs.model not in features else f"{theirs.model} (start)"
         features[start] = theirs
     baselines = [n for n in panel if known[n]["training_data"] == "none"]

@@ -1,6 +1,5 @@
 """The one comparing call: errors and other measures of all pairs, over splits, with intervals."""
 
-import os
 import runpy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -136,8 +135,6 @@ def metrics_by_name(metrics: Sequence[str | Callable]) -> dict[str, str | Callab
 
 def function_of(path: str, name: str) -> Callable:
     """The function of a file of Python, whose code is run."""
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file.")
     try:
         found = runpy.run_path(path).get(name)
     except Exception as error:  # whatever one's own code raises

@@ -160,24 +160,19 @@ class Comparison:
         index = pd.Index(self.names, name="source")
         return pd.DataFrame(self.draws[metric][0], index, self.names)
 
-    def mean(
-        self, sources: Sequence[str], targets: Sequence[str], metric: str = "gfre"
-    ) -> Estimate:
-        """Mean error over the ordered pairs of different names, with its interval.
-
-        Names that are not part of the comparison are passed over; without any pair it is NaN.
-        """
-        return self.over([*product(sources, targets)], metric)
-
     def over(self, pairs: Pairs, metric: str = "gfre") -> Estimate:
-        """As `mean`, over chosen ordered pairs; one that is named twice counts twice."""
+        """Mean error over ordered pairs, with its interval; one that is named twice counts twice.
+
+        Pairs of one name, and names that are not part of the comparison, are passed over; without
+        any pair it is NaN.
+        """
         return estimate(self._draws_over(pairs, metric))
 
     def ratio(self, pairs: Pairs, floor: Pairs, metric: str = "gfre") -> Estimate:
         """Mean error over some ordered pairs, divided by that over others of the same draw.
 
         Its interval is narrower than that of two independent numbers, since both vary with the
-        same test structures. Names are passed over as in `mean`.
+        same test structures. Names are passed over as in `over`.
         """
         return estimate(self._draws_over(pairs, metric) / self._draws_over(floor, metric))
 

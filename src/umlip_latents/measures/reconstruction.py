@@ -67,7 +67,7 @@ class FitOptions:
     Raises
     ------
     InputError
-        Unknown folds, a number out of range, or a device that is not there.
+        Unknown folds, or a number out of range.
     """
 
     regularization: Regularization | None = None
@@ -83,8 +83,6 @@ class FitOptions:
         if self.folds not in (None, "atom", "group"):
             raise InputError(f"folds by {self.folds}: atom and group are known.")
         check_at_least(1, n_local_points=self.n_local_points, n_test_local=self.n_test_local)
-        if self.device != "auto":  # which is looked for where it is needed
-            torch_device(self.device)
 
     def pairs(self, names: Sequence[str]) -> list[Pair]:
         """The ordered pairs of some names that are asked for."""
