@@ -104,7 +104,7 @@ REFUSED = [
     ("h.xyz", "0\n\n", {}, "h.xyz: holds no structure"),
     ("i.xyz", OHH, {"types": ["Na", "Xx"]}, "types: 'Xx' is no element"),
     ("j.xyz", OHH, {"format": "extxy"}, "extxy: no such format .extxyz"),
-    ("k.txt", "words\n", {}, "holds no structure in a format that is known"),
+    ("k.txt", "words\n", {}, "holds no structure in a known format"),
     ("l.xyz", WATER.format("energy=1", *"OHH"), {"energy_key": "E"}, "0: has no E"),
     ("n.xyz", "1\n\nH 0 0 0\n3\n\nH 0 0 0\n", {}, "1: announces 3 atoms, but 1 lines follow"),
     ("o.xyz", f"{10**15}\n\nH 0 0 0\n", {}, f"announces {10**15} atoms, but 1 lines follow"),

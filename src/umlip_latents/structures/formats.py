@@ -64,9 +64,7 @@ def list_frames(path: Path, name: str | None, types: Types) -> Frames:
     if name and name not in ioformats:
         raise unknown_name(name, "format", ioformats)
     if not (name := name or find_format(path)):
-        raise InputError(
-            "holds no structure in a format that is known; format (--format) tells it."
-        )
+        raise InputError("holds no structure in a known format; format (--format) tells it.")
     if name in GUESSED:
         raise InputError(f"ASE guesses the elements of {name} files; convert it to extended XYZ.")
     if name not in READERS:
