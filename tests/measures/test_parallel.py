@@ -84,9 +84,6 @@ def test_tasks_have_one_thread_and_threads_are_given_back(n_jobs):
         assert run_tasks(threads_of_task, [(False,)] * 4, n_jobs) == [(1, 1)] * 4
         with pytest.raises(InputError, match="It failed"):
             run_tasks(threads_of_task, [(False,), (True,)], n_jobs)
-        reconstruction_matrix(SOME, *WHOLE, "lfre", n_jobs=n_jobs)
-        with pytest.raises(InputError, match="do not vary"):
-            reconstruction_matrix({"a": np.ones((240, 2)), **SOME}, *WHOLE, n_jobs=n_jobs)
         assert torch.get_num_threads() == 3
         assert blas_threads() == before
     finally:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from skmatter.linear_model import Ridge2FoldCV
 from skmatter.metrics import global_reconstruction_distortion as skmatter_gfrd
 from skmatter.metrics import global_reconstruction_error as skmatter_gfre
 from skmatter.metrics import local_reconstruction_error as skmatter_lfre
@@ -12,7 +11,6 @@ from umlip_latents import (
     CUTOFF,
     TIKHONOV,
     FitOptions,
-    Regularization,
     global_reconstruction_error,
     local_reconstruction_error,
     reconstruction_matrix,
@@ -147,10 +145,6 @@ def test_four_training_atoms_and_a_test_atom_are_the_least(metric):
         found = reconstruction_matrix(pair, *split, metric).to_numpy()
         assert np.isfinite(found).all()
         assert found[0, 0] == pytest.approx(found[0, 1])
-    for n_train, n_test in ((3, 1), (4, 0)):
-        split = np.arange(n_train), np.arange(n_train, n_train + n_test)
-        with pytest.raises(InputError, match=f"{n_train} training and {n_test} test atoms"):
-            reconstruction_matrix(pair, *split, metric)
 
 
 @pytest.mark.parametrize("progress", [False, True])
@@ -179,34 +173,12 @@ def test_bad_metrics_neighbours_and_groups_are_refused():
         reconstruction_matrix(TABLES, TRAIN, TEST, "rmse")
     with pytest.raises(InputError, match="local points"):
         local_reconstruction_error(TABLES["wide"], TABLES["wide"], TRAIN, TEST, n_local_points=1000)
-    with pytest.raises(InputError, match="too few"):
-        reconstruction_matrix(TABLES, TRAIN[:2], TEST)
+    for train, test in ((TRAIN[:3], TEST), (TRAIN, [])):
+        words = f"{len(train)} training and {len(test)} test atoms are too few"
+        with pytest.raises(InputError, match=words):
+            reconstruction_matrix(TABLES, train, test)
     with pytest.raises(InputError, match="at least two groups"):
         reconstruction_matrix(TABLES, TRAIN, TEST, groups=np.zeros(240))
-
-
-@pytest.mark.parametrize("n_strengths", [1, 7])
-def test_other_cutoffs_are_those_of_scikit_matter(n_strengths):
-    strengths = np.geomspace(1e-9, 0.9, n_strengths)
-    estimator = Ridge2FoldCV(
-        alphas=strengths,
-        alpha_type="relative",
-        regularization_method="cutoff",
-        random_state=0x5F3759DF,
-        scoring="neg_root_mean_squared_error",
-    )
-    cutoffs = Regularization("cutoff", tuple(strengths))
-    split = {"train_idx": TRAIN, "test_idx": TEST}
-    for source, target in (("smooth", "wide"), ("wide", "stiff"), ("stiff", "smooth")):
-        x, y = TABLES[source], TABLES[target]
-        expected = skmatter_gfre(x, y, **split, estimator=estimator)
-        found = global_reconstruction_error(x, y, TRAIN, TEST, regularization=cutoffs)
-        assert found == pytest.approx(expected, abs=1e-9)
-        expected = skmatter_lfre(x, y, 12, **split, estimator=estimator)
-        found = local_reconstruction_error(
-            x, y, TRAIN, TEST, n_local_points=12, regularization=cutoffs
-        )
-        assert found == pytest.approx(expected, abs=1e-8)
 
 
 OWNER = np.repeat(np.arange(40), 6)
@@ -233,60 +205,21 @@ def test_a_neighbourhood_of_one_group_predicts_its_mean():
     owner = np.repeat(np.arange(4), 30)
     x = rng.normal(size=(120, 3)) + 100 * owner[:, None]
     y = np.tanh(rng.normal(size=(120, 4)))
-    train, test = (
-        np.flatnonzero(np.arange(120) % 30 < 25),
-        np.flatnonzero(np.arange(120) % 30 >= 25),
-    )
-    pair = {"x": x, "y": y}
-    how = FitOptions(n_local_points=8)
-    found = pointwise_errors(pair, train, test, "lfre", owner, options=how)
+    train, test = np.split(np.arange(120).reshape(4, 30), [25], axis=1)
+    split, how = (train.ravel(), test.ravel()), FitOptions(n_local_points=8)
+    found = pointwise_errors({"x": x, "y": y}, *split, "lfre", owner, options=how)
     for pair in (("x", "x"), ("x", "y")):  # near in y are atoms of all structures
         assert found[pair][0] == pytest.approx(found[pair][1], abs=1e-12)
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
-def test_neighbours_that_tie_are_taken_in_the_order_of_the_atoms(n_threads):
+def test_neighbours_that_tie_are_taken_in_the_order_of_the_atoms():
     """From the bare element: the first atoms of that element, however far rounding puts them."""
     kinds = np.random.default_rng(9).integers(5, size=3000)
     x = np.eye(5)[kinds]
     x = torch.from_numpy((x - x.mean(axis=0)) / np.sqrt(x.var(axis=0).sum()))
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        found = nearest(x[2900:], x[:2900], 40).numpy()
-    finally:
-        torch.set_num_threads(before)
+    found = nearest(x[2900:], x[:2900], 40).numpy()
     for kind, near in zip(kinds[2900:], found, strict=True):
         assert near.tolist() == np.flatnonzero(kinds[:2900] == kind)[:40].tolist()
-
-
-def test_what_a_split_holds_out_its_folds_hold_out():
-    """Siblings in both folds choose no regularisation; groups that stay together do."""
-    rng = np.random.default_rng(8)
-    n_atoms = np.full(120, 8)
-    owner = np.repeat(np.arange(120), 8)
-    # what a structure is like in x says nothing of what it is like in y, but siblings are alike
-    x = np.repeat(rng.normal(size=(120, 8)), 8, axis=0) + 0.1 * rng.normal(size=(960, 8))
-    y = np.repeat(rng.normal(size=(120, 12)), 8, axis=0) + 0.1 * rng.normal(size=(960, 12))
-    split = split_atoms(n_atoms, 100, by="structure")
-    options, pair = FitOptions(n_local_points=40), {"x": x, "y": y}
-    leaking = pointwise_errors(pair, *split, "lfre", options=options)
-    honest = pointwise_errors(pair, *split, "lfre", owner, options=options)
-    found, of_mean = np.sqrt(np.mean(honest["x", "y"] ** 2, axis=1))
-    seen, _ = np.sqrt(np.mean(leaking["x", "y"] ** 2, axis=1))
-    assert found < 0.8 * seen
-    assert found < 1.1 * of_mean
-
-
-def test_pairs_that_are_not_asked_for_are_not_worked_out():
-    pairs = [("smooth", "wide"), ("wide", "wide")]
-    for metric in ("gfre", "lfre"):
-        some = {n: TABLES[n] for n in ("smooth", "wide")}
-        whole = reconstruction_matrix(some, TRAIN, TEST, metric)
-        found = reconstruction_matrix(some, TRAIN, TEST, metric, involving=pairs)
-        assert found.isna().sum().sum() == 2
-        for pair in pairs:
-            assert found.loc[pair] == pytest.approx(whole.loc[pair], abs=1e-10)
 
 
 @pytest.mark.parametrize("pair", [("smooth", "wide"), ("stiff", "wide"), ("smooth", "smooth")])
@@ -300,15 +233,12 @@ def test_the_distortion_is_zero_for_rotated_copies_and_sees_stretching():
     x = np.random.default_rng(0).normal(size=(4000, 4))
     turned = 3 * x @ np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0] - 1
     pairs = {"x": x, "turned": turned, "stretched": x * [1, 1, 1, 30], "first": x[:, :2]}
-    parts = np.arange(2000), np.arange(2000, 4000)
-    found = {m: reconstruction_matrix(pairs, *parts, m) for m in ("gfre", "gfrd")}
-    assert found["gfrd"].loc["x", "turned"] == pytest.approx(0, abs=1e-6)
-    assert found["gfrd"].loc["turned", "x"] == pytest.approx(0, abs=1e-6)
-    assert found["gfre"].loc["x", "stretched"] < 1e-6
+    found = reconstruction_matrix(pairs, np.arange(2000), np.arange(2000, 4000), "gfrd")
+    assert found.loc["x", "turned"] == pytest.approx(0, abs=1e-6)
     # four directions of half the length each become one of nearly all and three of the rest
     expected = np.hypot(30 / 903**0.5 - 0.5, 3**0.5 * (1 / 903**0.5 - 0.5))
-    assert found["gfrd"].loc["x", "stretched"] == pytest.approx(expected, abs=0.03)
-    assert np.isfinite(found["gfrd"].to_numpy()).all()  # wider and narrower
+    assert found.loc["x", "stretched"] == pytest.approx(expected, abs=0.03)
+    assert np.isfinite(found.to_numpy()).all()  # wider and narrower
 
 
 def test_a_kernel_rebuilds_what_is_bent():
@@ -319,9 +249,6 @@ def test_a_kernel_rebuilds_what_is_bent():
     assert straight.loc["x", "bent"] > 0.8
     assert bent.loc["x", "bent"] < 0.2
     assert bent.loc["x", "x"] < 1e-3
-    noise = np.random.default_rng(1).normal(size=(900, 2))
-    unrelated = reconstruction_matrix({"x": x, "noise": noise}, *parts, "kernel")
-    assert unrelated.loc["x", "noise"] == pytest.approx(1, abs=0.1)
 
 
 def test_with_all_training_atoms_as_landmarks_the_kernel_is_exact():

@@ -62,9 +62,3 @@ def test_an_untrained_twin_stands_beside_its_own_family_alone():
     assert table.loc["a1", TWIN] == MATRIX.loc["a-random", "a1"]
     assert np.isnan(table.loc["b", TWIN])
     assert table["element"].tolist() == MATRIX.loc["element", ["a1", "b"]].tolist()
-
-
-def test_one_family_is_drawn_with_its_baselines():
-    few = ["a1", "a2", "element"]
-    figure = error_per_target(MATRIX.loc[few, few], FAMILIES, ["element"])
-    assert len(figure.axes[0].get_yticklabels()) == 2

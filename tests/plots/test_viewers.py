@@ -1,15 +1,12 @@
-"""The explorer shows what is chosen, in the order that is chosen; the viewer carries its data."""
+"""The explorer shows what is chosen, in the order that is chosen."""
 
-import json
 import re
-from base64 import b64decode
 
 import pandas as pd
 import pytest
-from ase.build import bulk
 from vl_convert import vegalite_to_svg
 
-from umlip_latents.plots.viewers import error_explorer, structure_viewer
+from umlip_latents.plots.viewers import error_explorer
 
 ERRORS = {("a", "b"): 0.4, ("a", "c"): 1.2, ("b", "a"): 0.6, ("c", "a"): 0.3, ("c", "b"): 0.8}
 CELL = r'target: (.); source: (.); error: ([\d.]+);[^>]* d="M(\d+),(\d+)h[^>]* fill="([^"]+)"'
@@ -49,17 +46,3 @@ def test_only_errors_above_one_are_black(table):
     found = drawn(table)
     assert found.loc[found["colour"] == "black", "error"].tolist() == [1.2]
     assert found["colour"].nunique() == len(found)
-
-
-def test_a_viewer_carries_structures_environments_and_properties():
-    cells = [bulk("Cu"), bulk("NaCl", "rocksalt", a=5.64)]
-    dataset = {
-        "structures": cells,
-        "environments": [(0, 0, 4.0), (1, 0, 4.0), (1, 1, 4.0)],
-        "properties": {"charge": {"target": "atom", "values": [0.0, 1.0, -1.0]}},
-    }
-    page = structure_viewer("mine", dataset).data
-    content = json.loads(b64decode(re.search(r'base64,([^"]+)"', page)[1]))
-    assert [s["size"] for s in content["structures"]] == [1, 2]
-    assert [e["structure"] for e in content["environments"]] == [0, 1, 1]
-    assert content["properties"]["charge"]["values"] == [0.0, 1.0, -1.0]
