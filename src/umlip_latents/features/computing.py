@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ..models.base import LatentModel, Unsupported, one_thread
 from ..models.catalogue import load_model
 from ..models.environments import RemoteModel, run_in_environment
-from ..resources import InputError, ensure_dir, fetch, wrap_os_error
+from ..resources import InputError, ensure_dir, wrap_os_error
 from ..structures.describe import fingerprint
 from .table import Features
 
@@ -257,10 +257,8 @@ def fill_remotely(
     Raises
     ------
     InputError
-        With the sentence with which it stopped, or why a file is not to be had.
+        With the sentence with which it stopped.
     """
-    for file in model.files:  # before an environment is made in vain
-        fetch(*file)
     layout = {"bar_format": "{desc} {elapsed}{postfix}", "disable": not progress}
     title = f"{model.name} in {model.environment}"
     with tempfile.TemporaryDirectory() as folder, tqdm(desc=title, **layout) as bar:

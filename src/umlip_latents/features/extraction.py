@@ -193,15 +193,11 @@ def load_features(
     ships = [m for m in models if isinstance(m, str) and shipped_file(name, m, layer).is_file()]
     others = [m for m in models if m not in ships]
     found, missing = [read_shipped(name, model, layer) for model in ships], {}
-    try:
-        structures = load_structures(name) if name and others else dataset
-    except InputError as error:  # such as a file that cannot be fetched
-        if not found:
-            raise
-        others, missing = [], dict.fromkeys(map(str, others), error)
+    structures, kept = dataset, store or cache_folder() / "features"
     for model in others:
         try:
-            kept = store or cache_folder() / "features"
+            if isinstance(structures, str | Path):
+                structures = load_structures(structures)
             found.append(extract_features(structures, model, layer, store=kept, **options))
         except InputError as error:
             missing[getattr(model, "name", model)] = error

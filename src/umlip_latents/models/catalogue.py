@@ -6,7 +6,7 @@ import json
 import os
 import re
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -136,12 +136,14 @@ def load_named_model(name: str, entry: dict, trust: bool) -> LatentModel | Remot
     """
     digest = entry.get("sha256")
     parts = {"path": entry, "arguments": entry.get("arguments", {})}
-    files = {k: (p["file"], p["url"], p.get("sha256")) for k, p in parts.items() if "url" in p}
     if not (digest and is_remote(entry)):
-        entry = entry | {key: fetch(*file, trust=trust) for key, file in files.items()}
+        for key, part in parts.items():
+            if "url" in part:
+                path = fetch(part["file"], part["url"], part.get("sha256"), trust=trust)
+                entry = entry | {key: path}
         digest = digest or ("path" in entry and sha256(entry["path"]))
     about = {"name": name, "sha256": [digest, parts["arguments"].get("sha256")]}
-    return load_entry(name, entry, about, name, tuple(files.values()))
+    return load_entry(name, entry, about, name)
 
 
 def is_remote(entry: Mapping[str, Any]) -> bool:
@@ -149,9 +151,7 @@ def is_remote(entry: Mapping[str, Any]) -> bool:
     return entry.get("environment") not in (None, os.environ.get(CURRENT))
 
 
-def load_entry(
-    name: str, entry: dict, about: dict, source: str, files: Sequence[tuple] = ()
-) -> LatentModel | RemoteModel:
+def load_entry(name: str, entry: dict, about: dict, source: str) -> LatentModel | RemoteModel:
     """A model whose files are at hand, or what its environment has to know of it.
 
     Parameters
@@ -160,7 +160,7 @@ def load_entry(
         As in the catalogue, with the paths of its files.
     about
         What its identity hangs on in an environment, with the SHA-256 of its files.
-    source, files
+    source
         As in `RemoteModel`.
     """
     environment, fingerprint = entry.get("environment"), ""
@@ -171,7 +171,7 @@ def load_entry(
         fingerprint = identity(about | {"sha256": [*about["sha256"], packages]})
     if is_remote(entry):
         widths = entry.get("widths", {})
-        return RemoteModel(name, fingerprint, widths, environment, source, files)
+        return RemoteModel(name, fingerprint, widths, environment, source)
     module = (environment or entry["family"].lower()).partition("-")[0]
     model = import_module(f".{module}", __package__).load(name, entry)
     if "seed" in entry:

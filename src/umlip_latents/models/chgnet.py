@@ -30,6 +30,7 @@ from .base import (
     seeded,
 )
 
+FOLDER = Path(chgnet.__file__).parent / "pretrained"
 SUPPORTED = np.arange(1, 95)
 
 
@@ -149,10 +150,7 @@ def load(name: str, entry: dict) -> ChgnetModel:
     Of a ``.pth.tar`` nothing but tensors and plain values is unpickled. Version 0.2.0 has a bias in
     its message layers, which its arguments do not tell.
     """
-    path = entry.get("path")
-    if not path:
-        path = Path(chgnet.__file__).parent / "pretrained" / entry["file"]
-        check_sha256(path, entry["sha256"])
+    path = entry.get("path") or check_sha256(FOLDER / entry["file"], entry["sha256"])
     if path.suffix == WEIGHTS:
         return ChgnetModel(read_network(path, build_network)[0], name)
     state = torch.load(path, map_location="cpu", weights_only=True)["model"]

@@ -38,8 +38,6 @@ class RemoteModel:
         Name of the environment.
     source
         What `load_model` there takes: its name, or an absolute path.
-    files
-        Name, address and SHA-256 of what has to be fetched before it can be loaded there.
     device
         PyTorch's device that the network is to run on there.
     """
@@ -49,7 +47,6 @@ class RemoteModel:
     widths: Mapping[str, int]
     environment: str
     source: str
-    files: Sequence[tuple[str, str, str | None]] = ()
     device: str = "auto"
 
 
@@ -126,8 +123,6 @@ def make_environment(name: str) -> Path:
             why = f"is not made, and nothing is downloaded while {OFFLINE} is set"
             raise InputError(f"environment {name}: {why}.")
         print(f"Making the environment {name}, which takes minutes.", file=sys.stderr)
-        if folder.is_symlink():  # or what it leads to would be cleared
-            folder.unlink()
         venv.create(folder, clear=True, symlinks=True, with_pip=not find_spec("pip"))
         # its own packages come first, then those of this Python, as pip sees it, too
         below = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]

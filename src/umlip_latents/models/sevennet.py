@@ -16,6 +16,8 @@ from torch_geometric.data import Batch
 from ..resources import InputError, check_sha256
 from .base import Adapter, capture_activations, interaction_names, periodic, seeded
 
+FOLDER = Path(sevenn.__file__).parent / "pretrained_potentials"
+
 
 class SevenNetModel(Adapter):
     """Latent features of a SevenNet, on the energy path only.
@@ -94,10 +96,7 @@ def load(name: str, entry: dict) -> SevenNetModel:
     InputError
         A network of several modalities needs one of them, any other none.
     """
-    path = entry.get("path")
-    if not path:
-        path = Path(sevenn.__file__).parent / "pretrained_potentials" / entry["file"]
-        check_sha256(path, entry["sha256"])
+    path = entry.get("path") or check_sha256(FOLDER / entry["file"], entry["sha256"])
     checkpoint, modal = SevenNetCheckpoint(path), entry.get("modal", "")
     known = [*checkpoint.config.get("_modal_map", {})]
     if modal not in (known or [""]):

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from ase import Atoms
 from ase.io import write
 
 from ..models.mace import MaceModel, load_pickled
+from ..resources import InputError
 from .plan import TrainingSettings
 
 
@@ -94,7 +96,6 @@ def run_trainer(
         A network to fine-tune.
     """
     from mace.cli.run_train import run  # takes seconds
-    from mace.tools import build_default_arg_parser
 
     given = {"work_dir": str(folder), "save_all_checkpoints": True, "plot": False, **arguments}
     dtype, handlers = torch.get_default_dtype(), logging.root.handlers[:]
@@ -105,13 +106,26 @@ def run_trainer(
         for name, part in parts.items():
             given[f"{name}_file"] = str(folder / f"{name}.xyz")
             write(given[f"{name}_file"], [with_mace_labels(atoms) for atoms in part])
-        settings = build_default_arg_parser().parse_args(["--name=run"], Namespace(**given))
+        settings = trainer_settings(given)
         settings.batch_size = min(settings.batch_size, len(parts["train"]))  # drops a smaller one
         run(settings)
         return load_pickled(folder / "run.model").to(settings.device)
+    except Exception as error:  # whatever it raises where arguments or data do not suit it
+        raise InputError(f"The trainer of mace-torch stops ({error}).") from error
     finally:  # the trainer sets both for the whole process
         torch.set_default_dtype(dtype)
         logging.root.handlers[:] = handlers
+
+
+def trainer_settings(arguments: Mapping[str, Any]) -> Namespace:
+    """What mace-torch's own parser makes of arguments; raises `ArgumentError` for a wrong one."""
+    from mace.tools import build_default_arg_parser
+
+    parser = build_default_arg_parser()
+    parser.exit_on_error = False
+    switches = {name: value for name, value in arguments.items() if isinstance(value, bool)}
+    others = [f"--{name}={value}" for name, value in arguments.items() if name not in switches]
+    return parser.parse_args(["--name=run", *others], Namespace(**switches))
 
 
 def with_mace_labels(atoms: Atoms) -> Atoms:

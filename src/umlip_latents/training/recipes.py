@@ -1,6 +1,7 @@
 """Recipes of a controlled training, and the structures that they name."""
 
 import json
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -9,58 +10,35 @@ from typing import Annotated, Literal
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from ..resources import InputError
 from ..structures.read import load_structures
 from ..structures.splits import split_structures
+from .mace_trainer import trainer_settings
 
+# Arguments of mace-torch that a recipe may set. None of them names a file, a folder,
+# a device or a foundation model: the trainer would unpickle what it finds there.
+MACE_ARGUMENTS = """
+model num_channels max_L max_ell correlation num_interactions r_max MLP_irreps use_agnostic_product
+E0s scaling loss huber_delta energy_weight forces_weight stress_weight compute_stress default_dtype
+optimizer amsgrad lr weight_decay scheduler lr_scheduler_gamma ema ema_decay clip_grad
+seed max_num_epochs batch_size valid_batch_size
+"""
+FIXED = {"model": "ScaleShiftMACE", "E0s": "average"}  # other energies would name a file
 Element = Literal[tuple(chemical_symbols[1:])]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Few = Annotated[int, Field(ge=1, le=6)]
-Degree = Annotated[int, Field(ge=0, le=6)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+MaceArgument = Literal[tuple(MACE_ARGUMENTS.split())]
+Value = bool | str | Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]
 
 
-class MaceArguments(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
-    """Arguments of mace-torch's ``run_train`` that a recipe may set, with mace-torch's defaults.
-
-    None of them names a file, a folder, a device or a foundation model: the trainer would unpickle
-    what it finds there.
-    """
-
-    seed: Seed
-    model: Literal["ScaleShiftMACE"]
-    E0s: Literal["average"]
-    max_num_epochs: Count
-    num_channels: Count | None = None
-    max_L: Degree | None = None
-    max_ell: Degree = 3
-    correlation: Few = 3
-    num_interactions: Few = 2
-    r_max: Annotated[float, Field(gt=0, le=20)] = 5.0
-    MLP_irreps: Annotated[str, Field(pattern=r"^[1-9]\d{0,3}x0e$")] = "16x0e"
-    use_agnostic_product: bool = False
-    scaling: Literal["std_scaling", "rms_forces_scaling", "no_scaling"] = "rms_forces_scaling"
-    loss: Literal["weighted", "stress", "huber", "universal"] = "weighted"
-    huber_delta: PositiveFloat = 0.01
-    energy_weight: NonNegativeFloat = 1.0
-    forces_weight: NonNegativeFloat = 100.0
-    stress_weight: NonNegativeFloat = 1.0
-    compute_stress: bool = False
-    optimizer: Literal["adam", "adamw", "schedulefree"] = "adam"
-    amsgrad: bool = True
-    lr: PositiveFloat = 0.01
-    weight_decay: NonNegativeFloat = 5e-7
-    scheduler: Literal["ExponentialLR", "ReduceLROnPlateau"] = "ReduceLROnPlateau"
-    lr_scheduler_gamma: Fraction = 0.9993
-    ema: bool = False
-    ema_decay: Fraction = 0.99
-    clip_grad: PositiveFloat = 10.0
-    batch_size: Count = 10
-    valid_batch_size: Count = 10
-    default_dtype: Literal["float32", "float64"] = "float64"
+def check_mace_arguments(arguments: dict[str, Value]) -> dict[str, Value]:
+    """The same arguments; raises `ValueError` if mace-torch or this package has no use for them."""
+    if not FIXED.items() <= arguments.items():
+        raise ValueError(f"its model and E0s must be {FIXED}")
+    trainer_settings(arguments)
+    return arguments
 
 
 class Recipe(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
@@ -100,7 +78,7 @@ class Recipe(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
     training: Annotated[dict[str, Count], Field(min_length=1)] | None = None
     only: Element | None = None
     without: list[Element] = []
-    mace: MaceArguments
+    mace: Annotated[dict[MaceArgument, Value], AfterValidator(check_mace_arguments)]
 
 
 def read_recipe(recipe_file: str | Path) -> Recipe:
@@ -118,7 +96,7 @@ def read_recipe(recipe_file: str | Path) -> Recipe:
     --------
     >>> from umlip_latents.resources import DATA
     >>> recipe = read_recipe(DATA / "recipes" / "mini-mace-base-s1.json")
-    >>> recipe.mace.seed, recipe.mace.r_max
+    >>> recipe.mace["seed"], recipe.mace["r_max"]
     (1, 4.5)
     """
     path = Path(recipe_file)
@@ -126,10 +104,10 @@ def read_recipe(recipe_file: str | Path) -> Recipe:
         return Recipe.model_validate(inherit(path))
     except ValidationError as error:
         last = error.errors()[-1]  # keys that are misspelt come after those that are missing
-        key, why = ".".join(map(str, last["loc"])), shorten(last["msg"], 100)
+        key, why = ".".join(map(str, last["loc"][:2])), shorten(last["msg"], 100)
         given = shorten(ascii(last["input"]), 60)
         raise InputError(f"{path}: {key}: {why} (given: {given}).") from None
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ArgumentError, AttributeError, OSError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is not a usable recipe ({error}).") from None
 
 

@@ -67,7 +67,7 @@ def train_recipe(recipe_file: str | Path, output: str | Path, *, device: str = "
     if card := finished_card(output, origin):
         return card
     everywhere = np.concatenate([atoms.numbers for part in parts.values() for atoms in part])
-    arguments = recipe.mace.model_dump(exclude_unset=True) | {
+    arguments = recipe.mace | {
         "atomic_numbers": str(np.unique(everywhere).tolist()),  # those not trained on, too
         "device": str(torch_device(device)),
     }
