@@ -2,19 +2,17 @@
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 
 import numpy as np
 import pytest
 from ase import Atoms
 
-from umlip_latents import FeatureBlocks, extract_features, load_structures
+from umlip_latents import FeatureBlocks, extract_features
 from umlip_latents.features import computing as module
 from umlip_latents.models.base import Unsupported
 from umlip_latents.resources import DATA, InputError
@@ -199,24 +197,3 @@ def test_a_second_process_goes_on_where_one_was_killed(tmp_path, monkeypatch):
     assert_same(found, expected)
     assert second.returncode == 0
     assert first.wait() == -9
-
-
-@pytest.mark.slow
-def test_stopped_at_any_moment_the_same_call_ends_with_the_right_features(tmp_path, monkeypatch):
-    """Four random moments of death, not all while Python still imports, and one of Ctrl-C."""
-    monkeypatch.undo()
-    call = "load_structures('embedded')[:200], 'mini-mace-base-s0', workers=2, store={!r}"
-    began = time.monotonic()
-    assert start(call.format(str(tmp_path / "whole"))).wait() == 0
-    moments = np.random.default_rng(1).uniform(0.2, 1, 5) * (time.monotonic() - began)
-    read = partial(extract_features, load_structures("embedded")[:200], "mini-mace-base-s0")
-    expected = read(store=tmp_path / "whole")
-    for number, moment in enumerate(moments):
-        process = start(call.format(str(tmp_path / str(number))))
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(moment)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL if number else signal.SIGINT)
-        process.wait(30)
-        assert_same(read(store=tmp_path / str(number), workers=1), expected, 1e-5)
-        assert not list(tmp_path.glob(f"{number}/*/.*.part"))

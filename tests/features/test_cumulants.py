@@ -34,13 +34,6 @@ def test_agrees_with_the_generating_function_to_order_8(seed):
     assert plain(x[:, None], 8)[:, 0] == pytest.approx(by_generating_function(x, 8), rel=1e-6)
 
 
-def test_cumulants_of_independent_sums_add():
-    rng = np.random.default_rng(3)
-    x, y = rng.normal(size=(7, 3)), rng.exponential(size=(5, 3))
-    sums = (x[:, None] + y[None]).reshape(-1, 3)
-    assert plain(sums, 8) == pytest.approx(plain(x, 8) + plain(y, 8), rel=1e-7, abs=1e-7)
-
-
 def test_shift_moves_the_mean_alone_and_scale_scales_all():
     x = np.random.default_rng(4).gamma(1.5, size=(9, 4))
     base, moved, mirrored, scaled = (
@@ -50,13 +43,6 @@ def test_shift_moves_the_mean_alone_and_scale_scales_all():
     assert moved[1:] == pytest.approx(base[1:], abs=1e-4)
     assert mirrored == pytest.approx(np.array([-1, 1] * 4)[:, None] * base)
     assert scaled == pytest.approx(3 * base)
-
-
-def test_one_atom_has_only_a_mean():
-    x = np.random.default_rng(6).normal(size=(3, 5))
-    found = cumulant_features(x, np.ones(3, dtype=int), 8)
-    assert (found[:, :5] == x).all()
-    assert (found[:, 5:] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

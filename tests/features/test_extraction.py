@@ -1,11 +1,5 @@
 """Structures through models: batches, workers, names, and what is left out."""
 
-import os
-import shutil
-import signal
-import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 
 import joblib
@@ -24,7 +18,7 @@ from umlip_latents import (
 from umlip_latents.features import computing
 from umlip_latents.features.extraction import features_by_layer
 from umlip_latents.models.environments import RemoteModel
-from umlip_latents.resources import DATA, InputError
+from umlip_latents.resources import InputError
 
 from .positions import Deadly, Positions, clusters
 
@@ -136,21 +130,18 @@ def centred(x):
     return {"backbone": x - x.mean(axis=0), "last": x[:, :1]}
 
 
-WRONG = {
-    "gives 1 rows for 11 atoms": lambda x: {"backbone": x[:1], "last": x[:1, :1]},
-    "its widths are .'backbone': 3, .* its layers' .'backbone': 2,": lambda x: {
-        "backbone": x[:, :2],
-        "last": x[:, :1],
-    },
-    "gives a structure other features in a batch than alone": centred,
-}
-
-
-@pytest.mark.parametrize(("why", "wrong"), WRONG.items())
+@pytest.mark.parametrize(
+    ("why", "wrong"),
+    [
+        (r"shapes .*\(1, 3\).*, not .*\(11, 3\)", lambda x: {"backbone": x[:1], "last": x[:1, :1]}),
+        (r"shapes .*\(11, 2\)", lambda x: {"backbone": x[:, :2], "last": x[:, :1]}),
+        ("gives a structure other features in a batch than alone", centred),
+    ],
+)
 def test_a_model_of_ones_own_that_is_wrong_is_told(monkeypatch, why, wrong):
     right = Positions.features
     monkeypatch.setattr(Positions, "features", lambda *a: wrong(right(*a)["backbone"]))
-    with pytest.raises(InputError, match=f"positions: {why}"):
+    with pytest.raises(InputError, match=f"positions: .*{why}"):
         extract_features([molecule("C2H6"), molecule("H2O")], Positions(), progress=False)
 
 
@@ -278,51 +269,18 @@ def test_joblib_says_who_computes(models):
         assert read().features == close_to(expected)
 
 
-@pytest.mark.slow
-def test_a_cluster_survives_the_death_of_a_worker(tmp_path):
-    from dask.distributed import Client, LocalCluster
-
-    structures, model = clusters(1000), Positions(seconds=0.3)
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
-    with ExitStack() as stack:
-        stack.callback(cluster.close, timeout=120)
-        client = stack.enter_context(Client(cluster))
-        stack.enter_context(joblib.parallel_config(backend="dask"))
-        pool = stack.enter_context(ThreadPoolExecutor(1))
-        victim = next(iter(client.run(os.getpid).values()))
-
-        def kill() -> None:
-            deadline = time.monotonic() + 300
-            while len(list(tmp_path.glob("*/*.npz"))) < 3 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            os.kill(victim, signal.SIGKILL)
-
-        killed = pool.submit(kill)
-        found = extract_features(structures, model, store=tmp_path, progress=False)
-        killed.result()
-    assert model.calls == 0
-    assert found.features == close_to(np.concatenate([atoms.positions for atoms in structures]))
-
-
 # several models and layers
 
 
 def test_models_of_one_name_do_not_overwrite_each_other(tmp_path, crystals):
-    """Two checkpoints of one file name, two objects."""
-    files = [str(tmp_path / seed / "net.safetensors") for seed in ("s0", "s1")]
-    for seed, file in zip(("s0", "s1"), files, strict=True):
-        os.mkdir(tmp_path / seed)
-        for ending in (".safetensors", ".json"):
-            source = DATA / "checkpoints" / f"mini-mace-base-{seed}{ending}"
-            shutil.copy(source, file.replace(".safetensors", ending))
     one, other = Positions(), Positions()
-    models = [*files, "element", one, other]
-    store = tmp_path / "store"
-    found = load_features(crystals, models, store=store, progress=False)
-    assert list(found) == ["net (1)", "net (2)", "element", "positions (4)", "positions (5)"]
-    expected = extract_features(crystals, "mini-mace-base-s1", progress=False)
-    assert found["net (2)"].features == close_to(expected.features)
-    assert list(FeatureBlocks(crystals, files, "backbone", store)[0]) == ["net (1)", "net (2)"]
+    other.fingerprint, other.prepare = "e" * 64, lambda atoms: atoms[::-1]
+    found = load_features(crystals, ["element", one, other], store=tmp_path, progress=False)
+    assert list(found) == ["element", "positions (2)", "positions (3)"]
+    expected = np.concatenate([atoms.positions[::-1] for atoms in crystals])
+    assert found["positions (3)"].features == close_to(expected)
+    blocks = FeatureBlocks(crystals, [one, other], "backbone", tmp_path)
+    assert list(blocks[0]) == ["positions (1)", "positions (2)"]
 
 
 def test_every_layer_of_a_model(models, crystals):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,10 +17,6 @@ from scipy.spatial.transform import Rotation
 from umlip_latents import list_models, load_model
 from umlip_latents.models.base import LAYERS, LatentModel, Readout, Unsupported
 from umlip_latents.resources import InputError
-
-# lattices, constants in angstrom, PBE: Haas, Tran and Blaha, Phys. Rev. B 79, 085104 (2009)
-CRYSTALS = {"NaCl": ("rocksalt", 5.70), "Si": ("diamond", 5.47), "Cu": ("fcc", 3.63)}
-CRYSTALS["MgO"] = ("rocksalt", 4.26)
 
 
 def at_hand(name: str) -> LatentModel:
@@ -199,19 +195,6 @@ def check_readout(model, structures, weight, bias, energies) -> None:
     """The final linear map on the last layer gives the library's atomic energies."""
     found = latents(model, structures)["last"] @ np.ravel(weight) + np.ravel(bias)
     assert deviation(found, np.ravel(energies)) < 1e-5
-
-
-def check_lattice_constants(
-    energies: Callable[[list[Atoms]], np.ndarray], expected: Sequence[float], rel: float = 0.002
-) -> None:
-    """Minima of cubics through nine energies, of which `energies` gives those of all atoms."""
-    scales = np.linspace(0.95, 1.06, 9)
-    for (crystal, (lattice, near)), known in zip(CRYSTALS.items(), expected, strict=True):
-        cells = [bulk(crystal, lattice, a=near * scale) for scale in scales]
-        curve = energies(cells).reshape(9, -1).sum(axis=1)
-        cubic = np.polynomial.Polynomial.fit(near * scales, curve, 3)
-        minima = [x.real for x in cubic.deriv().roots() if cubic.deriv(2)(x.real) > 0]
-        assert minima == pytest.approx([known], rel=rel), crystal
 
 
 class AdapterSuite:

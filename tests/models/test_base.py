@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from ase.build import bulk, fcc111
+from ase.build import fcc111
 
 from umlip_latents import load_model
 from umlip_latents.models.base import VERSION, identity, periodic
@@ -60,27 +60,6 @@ def test_what_is_saved_is_loaded_as_the_same_model(trainable, tmp_path):
     one, other = (latents(model, specimens()[:2]) for model in (trainable, again))
     assert all(np.array_equal(one[layer], other[layer]) for layer in one)
     assert type(trainable)(trainable.network, "new").fingerprint == again.fingerprint
-
-
-def test_energies_of_the_elements_can_be_shifted(trainable):
-    salt = bulk("NaCl", "rocksalt", a=5.64)
-    before, forces = trainable.energy_and_forces(salt)
-    trainable.shift_elements(np.eye(119)[11] + 3 * np.eye(119)[17])
-    after, same = trainable.energy_and_forces(salt)
-    assert after - before == pytest.approx(2.0, abs=1e-5)
-    assert same == pytest.approx(forces, abs=1e-6)
-
-
-def test_forces_are_slopes_of_the_energy(trainable):
-    atoms, step = specimens()[0], 0.02
-    _, forces = trainable.energy_and_forces(atoms)
-    energies = []
-    for sign in (1, -1):
-        moved = atoms.copy()
-        moved.positions[0, 0] += sign * step
-        energies.append(len(atoms) * trainable.energy_and_forces(moved)[0])
-    slope = (energies[0] - energies[1]) / (2 * step)
-    assert -slope == pytest.approx(forces[0, 0], rel=0.02, abs=2e-3)
 
 
 def test_untrained_twins_follow_their_seed_and_leave_the_global_random_state_alone(trainable):

@@ -67,12 +67,6 @@ def test_last_layer_gives_the_energy_per_atom_of_equivalent_atoms(model):
     checks.check_readout(model, structures, weight, bias, energies)
 
 
-def test_precision():
-    single = OrbModel(network("direct"), "single")
-    double = OrbModel(network("direct").double(), "double")
-    checks.check_precision(single, double, specimens())
-
-
 def test_load_takes_the_entry_of_the_catalogue(tmp_path):
     name = "orb-v3-direct-20-omat"
     entry = registry("models")[name]

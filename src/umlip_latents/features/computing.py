@@ -14,7 +14,6 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import ase.io
 import joblib
@@ -186,17 +185,19 @@ def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 
     device, budget = torch.device(getattr(model, "device", "cpu")), BATCH_SIZE
     if device.type == "cuda":
         budget = max(budget, torch.cuda.mem_get_info(device)[1] // BYTES_PER_EDGE)
-    unchecked = start == 0 and not type(model).__module__.startswith("umlip_latents.")
+    own = start == 0 and not type(model).__module__.startswith("umlip_latents.")
     for batch in packed({i: model.size(g) for i, g in graphs.items()}, budget):
-        with nullcontext() if model.size(graphs[batch[0]]) > BATCH_SIZE else one_thread():
-            table = forward(model, [graphs[i] for i in batch])
         n_atoms = [len(structures[i - start]) for i in batch]
-        if len(table) != sum(n_atoms):
-            raise InputError(f"{model.name}: gives {len(table)} rows for {sum(n_atoms)} atoms.")
-        if unchecked and len(batch) > 1:  # once, of a model of somebody's own
-            check_alone(model, graphs[batch[-1]], table[-n_atoms[-1] :])
-            unchecked = False
+        with nullcontext() if model.size(graphs[batch[0]]) > BATCH_SIZE else one_thread():
+            table = forward(model, [graphs[i] for i in batch], n_atoms)
         rows |= dict(zip(batch, np.split(table, np.cumsum(n_atoms)[:-1]), strict=True))
+        if own and len(batch) > 1:  # once, of a model of somebody's own
+            own, together = False, rows[batch[-1]]
+            alone = forward(model, [graphs[batch[-1]]], n_atoms[-1:])
+            limit = 1e-3 * np.abs(alone).max()
+            if not np.allclose(together, alone, rtol=0, atol=limit, equal_nan=True):
+                why = "gives a structure other features in a batch than alone"
+                raise InputError(f"{model.name}: {why}.")
     for index in [i for i, x in rows.items() if not np.isfinite(x).all()]:
         del rows[index]
         dropped[index] = f"{model.name} gives it features that are not finite"
@@ -207,28 +208,22 @@ def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 
     return Features(np.concatenate(x), n_atoms, np.concatenate(numbers), kept, dropped)
 
 
-def forward(model: LatentModel, graphs: Sequence) -> np.ndarray:
+def forward(model: LatentModel, graphs: Sequence, n_atoms: Sequence[int]) -> np.ndarray:
     """(n_atoms, sum of widths) features of a batch, in two halves if the memory is too small."""
     try:
         layers = model.features(graphs)
-        widths = {name: x.shape[1] for name, x in layers.items() if name in model.widths}
-        if widths != {**model.widths}:
-            raise InputError(f"{model.name}: its widths are {model.widths}, its layers' {widths}.")
+        shapes = {name: x.shape for name, x in layers.items() if name in model.widths}
+        expected = {name: (sum(n_atoms), width) for name, width in model.widths.items()}
+        if shapes != expected:
+            raise InputError(f"{model.name}: its layers have the shapes {shapes}, not {expected}.")
         with np.errstate(over="ignore"):  # not finite in single precision: the structure is dropped
             return np.hstack([layers[name] for name in model.widths]).astype(np.float32)
     except (MemoryError, RuntimeError) as error:  # PyTorch raises the latter
         full = isinstance(error, MemoryError) or "memory" in str(error).lower()
         if not full or len(graphs) == 1:
             raise
-    half = len(graphs) // 2
-    return np.concatenate([forward(model, graphs[:half]), forward(model, graphs[half:])])
-
-
-def check_alone(model: LatentModel, graph: Any, rows: np.ndarray) -> None:
-    """Raise `InputError` unless a structure has the features alone that it has in a batch."""
-    alone = forward(model, [graph])
-    if not np.allclose(rows, alone, rtol=0, atol=1e-3 * np.abs(alone).max(), equal_nan=True):
-        raise InputError(f"{model.name}: gives a structure other features in a batch than alone.")
+    halves = slice(len(graphs) // 2), slice(len(graphs) // 2, None)
+    return np.concatenate([forward(model, graphs[half], n_atoms[half]) for half in halves])
 
 
 def packed(sizes: dict[int, int], budget: int) -> list[list[int]]:

@@ -45,13 +45,7 @@ class Readout(NamedTuple):
     biases: np.ndarray
 
     def energies(self, last: np.ndarray) -> np.ndarray:
-        """(n_atoms,) in eV, of last layers (n_atoms, width).
-
-        Examples
-        --------
-        >>> Readout(np.array([[1.0], [2.0]]), np.array([0.5])).energies(np.eye(2)).tolist()
-        [1.5, 2.5]
-        """
+        """(n_atoms,) in eV, of last layers (n_atoms, width)."""
         value, *gate = (last @ self.weights + self.biases).T
         return value / (1 + np.exp(-gate[0])) if gate else value
 
@@ -181,14 +175,8 @@ class TrainableAdapter(Adapter):
         """Write the weights and a JSON card beside them, for `load_model`; return their path.
 
         Next to `about` stand ``family``, ``head``, ``parameters``, ``widths``, the ``sha256`` of
-        the weights and the ``architecture``. The card comes first: weights never lack it.
-
-        Parameters
-        ----------
-        path
-            Ends in ``.safetensors``, which is added if need be.
-        **about
-            Anything else for the card, as JSON can hold it.
+        the weights and the ``architecture``. The card comes first: weights never lack it. The
+        ending of `path`, ``.safetensors``, is added if need be.
         """
         path = Path(f"{str(path).removesuffix(WEIGHTS)}{WEIGHTS}")
         state = self.network.state_dict().items()
@@ -277,14 +265,9 @@ def seeded(seed: int) -> Iterator[None]:
 def capture_activations(
     inputs: dict[str, torch.nn.Module], outputs: dict[str, torch.nn.Module]
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Tensors that go into some modules and come out of others in the enclosed forward pass.
+    """First inputs of some modules and outputs of others in the enclosed forward pass, by name.
 
     Nothing is kept there for a gradient.
-
-    Parameters
-    ----------
-    inputs, outputs
-        Modules, each by the name that its first input, or its output, gets.
     """
     found: dict[str, torch.Tensor] = {}
     with torch.no_grad(), ExitStack() as hooks:
@@ -309,15 +292,6 @@ def one_thread() -> Iterator[None]:
 
     Threads that share one small factorisation gain a quarter at best, and beside other work they
     wait for each other for most of the time.
-
-    Examples
-    --------
-    >>> before = torch.get_num_threads()
-    >>> with one_thread():
-    ...     torch.get_num_threads()
-    1
-    >>> torch.get_num_threads() == before
-    True
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)

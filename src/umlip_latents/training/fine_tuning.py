@@ -128,9 +128,8 @@ def fine_tune(
         raise unknown_name(protocol, "protocol", (*PROTOCOLS, REPLAY))
     if not len(training) or not len(test):
         raise InputError("Fine-tuning needs a training and a test structure at least.")
-    if (protocol == REPLAY) != bool(len(replay)) or (
-        len(replay) and not isinstance(pretrained, MaceModel)
-    ):
+    replays = (protocol == REPLAY, len(replay) > 0, isinstance(pretrained, MaceModel))
+    if any(replays[:2]) and not all(replays):
         raise InputError("Multi-head replay needs a MACE and structures for replay.")
     parts = {"training": training, "test": test, "replay": replay}
     description = {

@@ -13,7 +13,7 @@ from ase import Atoms
 from ..models.base import one_thread
 from ..models.mace import MaceModel
 from ..resources import InputError, check_writable, ensure_dir, sha256, torch_device
-from ..structures.describe import composition, labels_fingerprint
+from ..structures.describe import labels_fingerprint
 from ..structures.read import list_datasets
 from .mace_trainer import run_trainer
 from .recipes import read_recipe, recipe_parts
@@ -74,7 +74,6 @@ def train_recipe(recipe_file: str | Path, output: str | Path, *, device: str = "
     learned = {"train": parts["training"], "valid": parts["validation"]}
     with TemporaryDirectory(prefix="umlip-latents-") as folder:
         model = MaceModel(run_trainer(Path(folder), learned, arguments), recipe.name)
-    baseline = composition_baseline(parts["training"])
     errors = errors_by_dataset(model.energy_and_forces, parts["held out"])
     if not np.isfinite([[*values.values()] for values in errors.values()]).all():
         raise InputError(f"{recipe.name}: the training diverges; try a smaller lr.")
@@ -85,7 +84,6 @@ def train_recipe(recipe_file: str | Path, output: str | Path, *, device: str = "
         n_structures={name: len(part) for name, part in parts.items()},
         trained_elements=sorted({s for atoms in parts["training"] for s in atoms.symbols}),
         held_out_errors=errors,
-        linear_baseline_errors=errors_by_dataset(baseline, parts["held out"]),
     )
     return finished_card(output, origin)
 
@@ -111,13 +109,6 @@ def finished_card(output: Path, origin: dict) -> dict | None:
             f"{origin['recipe']['name']} with the same data; delete both or write elsewhere."
         )
     return card if output.exists() else None
-
-
-def composition_baseline(training: Sequence[Atoms]) -> Callable:
-    """Least-squares energies per element and zero forces: what no geometry can give."""
-    energies = [atoms.get_potential_energy() / len(atoms) for atoms in training]
-    per_element = np.linalg.lstsq(composition(training), energies, rcond=None)[0]
-    return lambda atoms: (composition([atoms])[0] @ per_element, np.zeros((len(atoms), 3)))
 
 
 def prediction_error(predict: Callable, atoms: Atoms) -> tuple[float, np.ndarray]:
