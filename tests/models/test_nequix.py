@@ -68,13 +68,6 @@ class TestAdapter(checks.AdapterSuite):
             assert deviation(padded_there[layer], expected) < 1e-5
 
 
-def test_the_padded_sizes_are_few_and_not_far():
-    sizes = {n: nequix.padded(n) for n in range(1, 50_000)}
-    assert len(set(sizes.values())) < 9
-    assert sizes[1] == sizes[6000] == 6144
-    assert all(n <= size <= max(6144, 1.5 * n) for n, size in sizes.items())
-
-
 @eqx.filter_jit
 def library_energies(network: Nequix, *graph: jax.Array) -> jax.Array:
     """(n_atoms, 1) in eV."""

@@ -189,7 +189,10 @@ def load_file(name: str, trust: bool) -> LatentModel | RemoteModel:
     check_trusted(path, trust)
     try:
         if path.suffix == ".py":
-            return as_model(load_attribute(path, part), file)
+            found = runpy.run_path(file)
+            if part not in found:
+                raise unknown_name(name, "model", [n for n in found if not n.startswith("_")])
+            return as_model(found[part], file)
         stem, entry = describe_file(path)
         if part:
             stem, entry = f"{stem}-{part}", entry | {"head": part, "modal": part}
@@ -252,15 +255,6 @@ def describe_file(path: Path) -> tuple[str, dict[str, Any]]:
     raise InputError(
         f"{path}: a model ends in {endings}, or is FILE.py:NAME or a folder of {files}."
     )
-
-
-def load_attribute(path: Path, name: str | None) -> Any:
-    """What a file of Python, which is run, calls by a name."""
-    found = runpy.run_path(str(path))
-    if name not in found:
-        public = [key for key in found if not key.startswith("_")]
-        raise unknown_name(f"{path}:{name or 'NAME'}", "model", public)
-    return found[name]
 
 
 def as_model(found: Any, where: str) -> LatentModel:

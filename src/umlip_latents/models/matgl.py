@@ -221,6 +221,5 @@ def load(name: str, entry: dict) -> MatglModel:
         raise InputError(f"{name}: its weights do not fit its network ({', '.join(odd[:3])}).")
     model = ADAPTERS.get(family, MatglModel)(built, name)
     model.scale = potential.get("data_std")
-    if "exchanged" in entry:
-        model.exchanged = entry["exchanged"]
+    model.exchanged = entry.get("exchanged", False)
     return model
