@@ -26,17 +26,16 @@ def matched_pairs(names: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row per ordered pair: ``source``, ``target``; ``differs``, what sets them apart, such as
-        ``data`` or ``data and functional``, and ``another training`` if the catalogue knows of no
-        difference; ``aspect``, the same with ``version`` for an architecture of the same family,
-        and how the weights are related, if they are: ``fine-tuned`` one from the other,
-        ``one network`` if both are read from one file, ``common start`` if one model lies at the
-        root of both; and ``level``, the target's family.
+        A row per ordered pair: ``source``, ``target`` and ``aspect``, what sets them apart, such as
+        ``data`` or ``data and functional``, ``version`` for an architecture of the same family, and
+        ``another training`` if the catalogue knows of no difference. Behind a comma follows how the
+        weights are related, if they are: ``fine-tuned`` one from the other, ``one network`` if both
+        are read from one file, ``common start`` if one model lies at the root of both.
 
     Examples
     --------
-    >>> matched_pairs(["chgnet-0.3.0", "chgnet-r2scan"]).iloc[0, 2:].tolist()
-    ['data and functional', 'data and functional, fine-tuned', 'CHGNet']
+    >>> matched_pairs(["chgnet-0.3.0", "chgnet-r2scan"])["aspect"].unique().tolist()
+    ['data and functional, fine-tuned']
     """
     catalogue, rows = catalogue_of(names), []
     for source, target in permutations(catalogue, 2):
@@ -44,12 +43,11 @@ def matched_pairs(names: Sequence[str]) -> pd.DataFrame:
         differs = [a.replace("trained_on", "data") for a in ASPECTS if one[a] != other[a]]
         if "architecture" in differs and {"data", "functional"} & {*differs}:
             continue
-        difference = aspect = " and ".join(differs) or NO_DIFFERENCE
+        aspect = " and ".join(differs) or NO_DIFFERENCE
         if one["family"] == other["family"]:
             aspect = aspect.replace("architecture", "version")
-        aspect = ", ".join(filter(None, (aspect, relation(source, target))))
-        rows.append((source, target, difference, aspect, other["family"]))
-    return pd.DataFrame(rows, columns=["source", "target", "differs", "aspect", "level"])
+        rows.append((source, target, ", ".join(filter(None, (aspect, relation(source, target))))))
+    return pd.DataFrame(rows, columns=["source", "target", "aspect"])
 
 
 def fine_tunings(names: Sequence[str]) -> list[tuple[str, str, str]]:

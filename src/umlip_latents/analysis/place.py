@@ -131,15 +131,9 @@ def place(
         x = one.features
         of_all[n] = element_share(x, one.numbers), effective_dimension(x), extreme_share(x)
     properties = pd.DataFrame.from_dict(of_all, "index", columns=PROPERTIES)
-    return Placement(
-        name,
-        dataset,
-        layer,
-        table.sort_values("distance").rename_axis("model"),
-        properties.rename_axis("model"),
-        found,
-        retention(name, start, found) if start else {},
-    )
+    table = table.sort_values("distance").rename_axis("model")
+    kept = retention(name, start, found) if start else {}
+    return Placement(name, dataset, layer, table, properties.rename_axis("model"), found, kept)
 
 
 def errors_of(name: str, comparison: Comparison, prefix: str) -> pd.DataFrame:

@@ -68,9 +68,8 @@ def write_report(placement: Placement, path: Path) -> None:
         The file cannot be written.
     """
     picture = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tree"}):
-        about = {"Creator": None, "Date": None}
-        placement.tree().savefig(picture, format="svg", bbox_inches="tight", metadata=about)
+    with rc_context({"svg.fonttype": "none"}):
+        placement.tree().savefig(picture, format="svg", bbox_inches="tight")
     svg = picture.getvalue()
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
     parts = {"errors": printable(placement), "properties": spaced(placement.properties.round(2))}

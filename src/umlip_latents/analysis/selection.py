@@ -46,8 +46,7 @@ def near_duplicates(
     Raises
     ------
     InputError
-        Features of different models, layers or widths, structures that are all alike, or a
-        tolerance that is no distance.
+        Features of different models, layers or widths, or structures that are all alike.
 
     Examples
     --------
@@ -56,8 +55,6 @@ def near_duplicates(
     >>> near_duplicates(cells)[["first", "second"]].values.tolist()
     [[0, 2]]
     """
-    if not 0 <= tolerance < np.inf:
-        raise InputError(f"tolerance {tolerance}: must be a distance, not below 0.")
     sets = [features] if other is None else [features, other]
     x = scaled_cumulants(*sets)
     pairs = cKDTree(x).query_pairs(tolerance, output_type="ndarray")
