@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from .style import colour_names, family_colours, label_axes
 
 TWIN = "untrained twin"  # a network of the target's own family with random weights
-MARKERS = "|^DsP"  # of the baselines
-HOLLOW = {"markersize": 8, "fillstyle": "none", "color": "0.15", "markeredgewidth": 1.5}
+MARKERS = {"|": 12, "^": 8, "D": 7, "s": 8, "P": 8}  # of the baselines, and their sizes
+HOLLOW = {"fillstyle": "none", "color": "0.15", "markeredgewidth": 1.5}
 
 
 def paired_dots(
@@ -88,8 +88,8 @@ def error_per_target(
         known = errors.dropna().clip(upper=1)
         axis.scatter(known, known.index, color=colours[families[source]], **dot)
     marks = baseline_errors(matrix, families, baselines, rows)
-    for (kind, errors), marker in zip(marks.items(), MARKERS, strict=False):
-        axis.plot(errors.clip(upper=1), rows, marker, label=kind, **HOLLOW)
+    for kind, (marker, size) in zip(marks, MARKERS.items(), strict=False):
+        axis.plot(marks[kind].clip(upper=1), rows, marker, markersize=size, label=kind, **HOLLOW)
     if len(marks.columns):
         axis.legend()
     colour_names(axis, families)
