@@ -29,6 +29,10 @@ def sentences(tables):
         *(value["as above", "another network"], value[straight]),
         *(value["a map per atom", "another network"], value[local]),
     )
+    costs = tables.full("08_measures-stitching").query("layer == 'last'").groupby("kin")["error"]
+    cost = costs.mean()[["another family", "element"]]
+    words = "features are off by {:.0f} meV per atom, the element's by {:.0f}"
+    yield words, *cost
     yield from fine_tuned(tables.of("04_architectures-errors").query("metric == 'gfre'"))
     yield from trained_again(tables)
     yield from atoms(tables)
