@@ -23,6 +23,7 @@ OUTPUT = Path(__file__).with_name("manifest.csv")
 FOLDERS = ("checkpoints", "features", "published", "reference-results", "structures")
 ENDINGS = {".csv", ".gz", ".json", ".npz", ".safetensors", ".xyz"}
 CHAPTER = {"03_precision": "03_dependence"}  # of a table that has another name
+SCRIPTS = {"08_measures-stitching": "data/reference-results/stitching.py"}
 BUILT = {"embedded": "build.py", "li3ps4-gfn1": "build_li3ps4.py"}
 
 
@@ -55,8 +56,8 @@ def of_result(file: Path) -> dict[str, str]:
         return {"made_by": f"tests/benchmarks/{script}", "commit": commit}
     words = file.read_text(encoding="utf-8")
     about = {"models": named(words, list_models()), "data": named(words, list_datasets())}
-    notebook = f"notebooks/{CHAPTER.get(name, name)}.ipynb"
-    return {"made_by": notebook, "commit": commit, "seeds": "0"} | about
+    made_by = SCRIPTS.get(file.stem, f"notebooks/{CHAPTER.get(name, name)}.ipynb")
+    return {"made_by": made_by, "commit": commit, "seeds": "0"} | about
 
 
 def of_features(file: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pandas as pd
 from torch import Tensor, as_tensor
 
 from ..features.table import Features, common_structures
+from ..measures.comparison import bootstrap_medians, interval
 from ..measures.gfre import fit_maps
 from ..measures.parallel import count_jobs, run_tasks
 from ..measures.preprocess import standardize
@@ -28,6 +29,7 @@ def stitching_errors(
     targets: Mapping[str, Features],
     readouts: Mapping[str, Readout],
     n_splits: int = 5,
+    n_bootstrap: int = 200,
 ) -> pd.DataFrame:
     """Errors in the energy of each target with another's features in place of its last layer.
 
@@ -41,15 +43,18 @@ def stitching_errors(
         Of the targets, such as `features.shipped.read_readout` gives.
     n_splits
         Random splits by structure, of whose numbers the medians are given.
+    n_bootstrap
+        Resamples of the structures, for the interval of the error; 0 for none.
 
     Returns
     -------
     pandas.DataFrame
         A row per pair, in meV/atom over held-out structures. ``error``: mean absolute error of the
-        stitched energy. ``shifted``: what is left of it after a shift for each element that is
-        fitted to the training structures. ``own``: such a difference between the two networks' own
-        energies, NaN for a source that is no target. ``spread``: that of the target's energies from
-        nothing but such shifts. ``error_median``: of the structures. ``gfre``: of the same splits.
+        stitched energy, and the ends ``low`` and ``high`` of its 95 % interval. ``shifted``: what
+        is left of it after a shift for each element that is fitted to the training structures.
+        ``own``: such a difference between the two networks' own energies, NaN for a source that is
+        no target. ``spread``: that of the target's energies from nothing but such shifts.
+        ``error_median``: of the structures. ``gfre``: of the same splits.
 
     Raises
     ------
@@ -62,7 +67,7 @@ def stitching_errors(
     >>> from umlip_latents.features.shipped import read_readout
     >>> last = load_features("alexandria-random-1k", ["chgnet-0.3.0"], layer="last")
     >>> readouts = {name: read_readout(name) for name in last}
-    >>> stitching_errors(last, last, readouts, n_splits=1)["error"].round().tolist()
+    >>> stitching_errors(last, last, readouts, n_splits=1, n_bootstrap=0)["error"].round().tolist()
     [0.0]
     """
     common, n = common_structures([*sources.values(), *targets.values()]), len(sources)
@@ -72,7 +77,7 @@ def stitching_errors(
     shares = means(1.0 * (one.numbers == np.unique(one.numbers)[:, None]), one.n_atoms)
     place = np.repeat(np.arange(len(one.n_atoms)), one.n_atoms)
     labels, splits = draw_splits(one, Split(), n_splits, within_element=False)
-    samples = []
+    samples, errors, rng = [], [], np.random.default_rng(0)
     for train, test in splits:
         parts = [*(train[half] for half in two_folds(len(train), labels[train])), test]
         x = [as_tensor(standardize(table, train)) for table in tables]
@@ -88,9 +93,12 @@ def stitching_errors(
         own = np.array([left - of.get(name, np.nan) for name in sources])
         wrong = 1000 * np.abs(np.broadcast_arrays(missed, shifted, own, left))[..., tested]
         samples.append([*wrong.mean(axis=-1), np.median(wrong[0], axis=-1), gfres])
+        draws = [slice(None), *rng.integers(len(tested), size=(n_bootstrap, len(tested)))]
+        errors.append(np.array([wrong[0][..., draw].mean(axis=-1) for draw in draws]))
     rows = pd.DataFrame(product(sources, targets), columns=["source", "target"])
     values = np.median(samples, axis=0).reshape(len(KINDS), -1)
-    return rows.assign(**dict(zip(KINDS, values, strict=True)))
+    low, high = interval(bootstrap_medians(errors, rng)).reshape(2, -1)
+    return rows.assign(**dict(zip(KINDS, values, strict=True)), low=low, high=high)
 
 
 def means(values: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
