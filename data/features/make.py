@@ -49,14 +49,13 @@ def models() -> list[str]:
 
 
 def deviation(new: Features, old: Features) -> float:
-    """Largest difference, in units of each column's standard deviation; infinite if they differ."""
+    """Largest difference over distance from the mean and spread; infinite if they do not fit."""
     same = new.structures == old.structures and np.array_equal(new.kept, old.kept)
     if not same or new.features.shape != old.features.shape:
         return np.inf
-    spread = new.features.std(axis=0, dtype=np.float64)
-    return float(
-        (np.abs(new.features - old.features) / (np.abs(new.features) + spread + 1e-30)).max()
-    )
+    x = new.features.astype(np.float64)
+    scale = np.abs(x - x.mean(axis=0)) + x.std(axis=0) + 1e-30  # half precision is relative to this
+    return float((np.abs(x - old.features) / scale).max())
 
 
 def write_readouts(names: Iterable[str]) -> None:
