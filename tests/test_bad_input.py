@@ -53,6 +53,7 @@ MISUSE = {
     f"{COMPARE} --bootstrap {10**12}": "--bootstrap",
     "train words.json": "--output",
     "book -p every=1": "--only",
+    "book --profile ful": "'ful' is not one of 'default', 'full'",
 }
 # and what cannot be used has status 1
 REFUSED = {
@@ -86,13 +87,10 @@ REFUSED = {
     "novelty element.npz chgnet-untrained-s0.npz": "element|same model",
     "select element.npz --n 100000": "n 100000",
     "environments --remove ../environments/soap": "../environments/soap: no such environment",
-    "book --profile ful": "ful: no such profile .full",
     "book --only 99": "99: no such notebook",
     "book --only 03 -p every": "NAME=VALUE",
     "book --only 03 -p modls=[a]": "modls: no such parameter.*models",
-    "book --only 3 -p n_splits=0": "n_splits 0: must be a whole number from 1 on",
-    "book --only 3 -p n_splits=many": "n_splits=many: must be of the kind of 3",
-    "book --only 03 -p models=gone.py:Model": "gone.py: no such file",
+    "book --only 03 -p models=gone.py:Model": "gone.py: no such file or model",
     "train words.json --output m.safetensors": "words.json",
 }
 

@@ -1,7 +1,6 @@
 """Sphinx extension: fills the ``{{ name }}`` places of pages with tables of registries and files.
 
-No sentence comes from here. It needs the configuration value ``latents_results``, the folder of
-the result files of this build; without it nothing is filled.
+No sentence comes from here. The result files of this build lie beside the pages, in ``results``.
 """
 
 import json
@@ -127,13 +126,11 @@ def benchmark_tables(file: Path) -> str:
 
 def fill_pages(app: Sphinx, config: Config) -> None:
     """Fill the places."""
-    if config.latents_results:
-        values = substitutions(Path(config.latents_results))
-        config.myst_substitutions = {**config.myst_substitutions, **values}
+    values = substitutions(Path(app.srcdir, "results"))
+    config.myst_substitutions = {**config.myst_substitutions, **values}
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the configuration value and the step."""
-    app.add_config_value("latents_results", "", "env", str)
+    """Register the step."""
     app.connect("config-inited", fill_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -285,7 +285,7 @@ def train(recipe: Path, output: Path, device: str) -> Answer:
 
 
 @cli.command()
-@click.option("--profile", default="default", help="default or full.")
+@click.option("--profile", default="default", type=click.Choice(("default", "full")))
 @click.option("--only", metavar="NN", help="One notebook, such as 03, and its page alone.")
 @click.option("-p", "settings", multiple=True, help="Its parameter, NAME=VALUE in YAML.")
 @click.option("--output", type=FOLDER, help="Folder to build in: _build, or _build/own.")

@@ -35,4 +35,5 @@ def pages(html) -> list[Path]:
     """The pages of its table of contents."""
     toc = yaml.safe_load((html.parent / "source" / "_toc.yml").read_text(encoding="utf-8"))
     chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    return [html / f"{name}.html" for name in (toc["root"], *chapters)]
+    there = [name for name in chapters if [*(html.parent / "source").glob(f"{name}.*")]]
+    return [html / f"{name}.html" for name in (toc["root"], *there)]

@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from umlip_latents.book import ROOT, remove_findings
+from umlip_latents.book import ROOT, remove_cells
 from umlip_latents.resources import REFERENCE
 
 
@@ -147,7 +147,7 @@ def test_a_page_on_other_data_has_none_of_the_books_findings(tmp_path):
     asked = nbformat.v4.new_markdown_cell("The question.")
     path = tmp_path / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[asked, cell, told]), path)
-    remove_findings(path)
+    remove_cells(path, "finding")
     text = path.read_text(encoding="utf-8")
     assert "found" not in text
     assert "The question." in text

@@ -16,8 +16,8 @@ METADATA = {"kernelspec": {"name": "python3", "language": "python", "display_nam
 @pytest.fixture
 def execute(tmp_path, monkeypatch):
     """Execute notebooks of one cell each as the book does; what they print."""
-    for folder in ("notebooks", "source/notebooks"):
-        (tmp_path / folder).mkdir(parents=True)
+    for folder in ("notebooks", "done"):
+        (tmp_path / folder).mkdir()
     monkeypatch.setattr(book, "ROOT", tmp_path)
 
     def run(cells, **parameters):
@@ -26,8 +26,8 @@ def execute(tmp_path, monkeypatch):
             parts.append(nbformat.v4.new_code_cell(code))
             whole = nbformat.v4.new_notebook(cells=parts, metadata=METADATA)
             nbformat.write(whole, tmp_path / "notebooks" / f"{name}.ipynb")
-        book.execute_all(dict.fromkeys(cells, parameters), tmp_path / "source")
-        executed = (tmp_path / "source" / "notebooks" / f"{name}.ipynb" for name in cells)
+        book.execute_all(dict.fromkeys(cells, parameters), tmp_path / "done")
+        executed = (tmp_path / "done" / f"{name}.ipynb" for name in cells)
         return [nbformat.read(file, as_version=4).cells[-1].outputs[0].text for file in executed]
 
     return run
@@ -50,20 +50,18 @@ def test_a_failed_cell_is_named_in_one_sentence(execute):
 def test_a_chapter_has_the_parameters_of_the_profile_and_those_of_its_reader(tmp_path, monkeypatch):
     ran = []
     monkeypatch.setattr(book, "execute_all", lambda *given: ran.append(given))
-    monkeypatch.setattr(book, "build_html", lambda *_: None)
-    monkeypatch.setattr(book.shutil, "copytree", lambda _, to: Path(to).mkdir(parents=True))
+    monkeypatch.setattr(book, "build_html", lambda *_, **strict: ran.append(strict))
+    monkeypatch.setattr(book.shutil, "copytree", lambda _, to, **__: Path(to).mkdir(parents=True))
     monkeypatch.chdir(tmp_path)
-    Path("mine.py").touch()
-    monkeypatch.setattr(book, "remove_findings", lambda path: ran.append(path))
-    settings = {"models": ["mine.py:Model", "chgnet-0.3.0"]}
-    page = book.build("default", tmp_path / "o", "04", settings)
+    monkeypatch.setattr(book, "remove_cells", lambda *given: ran.append(given))
+    settings = {"models": f"{book.ROOT}/notebooks/my_model.py:NearestDistances"}
+    page = book.build("full", tmp_path / "o", "4", settings)
     assert page == tmp_path / "o" / "html" / "notebooks" / "04_architectures.html"
-    given = ran[0][0]["04_architectures"]
-    assert (book.ROOT / "notebooks" / given["results"]).resolve() == tmp_path / "o" / "results"
-    file, _, name = given["models"][0].rpartition(":")
-    assert (book.ROOT / "notebooks" / file).resolve() == tmp_path / "mine.py"
-    assert (name, given["models"][1]) == ("Model", "chgnet-0.3.0")
-    assert ran[1].name == "04_architectures.ipynb"
+    executed = tmp_path / "o" / "source" / "notebooks"
+    own = {"models": [settings["models"]], "n_splits": 10, "results": "o/results"}
+    own["store"] = os.path.relpath(book.ROOT / "_build" / "features")
+    assert ran[0] == ({"04_architectures": own}, executed)
+    assert ran[1:] == [(executed / "04_architectures.ipynb", "finding"), {"strict": False}]
 
 
 def test_no_book_is_built_over_other_folders_or_without_its_sources(tmp_path, monkeypatch):
@@ -72,15 +70,14 @@ def test_no_book_is_built_over_other_folders_or_without_its_sources(tmp_path, mo
         book.empty_source(tmp_path)
     assert (tmp_path / "results").is_dir()
     monkeypatch.setattr(book, "ROOT", tmp_path)
-    with pytest.raises(InputError, match=r"no part of the package: build in a clone"):
+    with pytest.raises(InputError, match=r"no such file; build in a clone"):
         book.build(only="03")
 
 
 def test_pages_know_the_repository_where_the_build_does(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_REPOSITORY", "someone/a-book")
-    toc = {"parts": [{"chapters": [{"file": "notebooks/gone"}]}]}
-    book.write_configuration(tmp_path, toc)
+    book.write_configuration(tmp_path, {"root": "a"})
     known = yaml.safe_load((tmp_path / "_config.yml").read_text())
-    assert not toc["parts"]
+    assert (tmp_path / "_toc.yml").read_text() == "root: a\n"
     assert known["repository"]["url"].endswith("/someone/a-book")
     assert {"binderhub_url", "colab_url"} == {*known["launch_buttons"]}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from umlip_latents import list_models, load_model
-from umlip_latents.book import trust_models
+from umlip_latents.book import own_parameters
 from umlip_latents.models.mace import MaceModel, build_network
 from umlip_latents.resources import DATA, InputError, registry
 
@@ -137,7 +137,7 @@ def test_a_foundation_model_is_trusted_on_first_use_only(data, models):
         load_model("mace-mp-0a-small")
     with pytest.raises(InputError, match=r"is pickled .* --trust"):
         load_model(file)
-    trust_models({"models": [str(file)], "dataset": "embedded", "n_splits": 3})
+    own_parameters("04", {"models": str(file), "n_splits": 3}, trust=True)
     assert load_model(file).fingerprint == models[SHIPPED].fingerprint
     first = load_model("mace-mp-0a-small", trust=True)
     assert first.fingerprint == models[SHIPPED].fingerprint

@@ -202,7 +202,8 @@ def load_features(
         except InputError as error:
             missing[getattr(model, "name", model)] = error
     if not found:
-        raise InputError(" ".join(["There are no features.", *map(str, missing.values())]))
+        reasons = dict.fromkeys(map(str, missing.values()))
+        raise InputError(" ".join(["There are no features.", *reasons]))
     for model, why in missing.items():
         tqdm.write(f"{model} is left out: {why}", file=sys.stderr)
     return dict(zip(distinct([f.model for f in found]), found, strict=True))
