@@ -1,7 +1,5 @@
 """Execute the notebooks with a profile's parameters, and build the pages around them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -161,15 +159,16 @@ def execute_all(parameters: Mapping[str, Mapping[str, Any]], folder: Path) -> No
     share = {"LOKY_MAX_CPU_COUNT": str(max(2, n_cores // at_once))}  # the last one finds one free
     options = {"initializer": os.environ.update, "initargs": [share]}
     run = joblib.Parallel(at_once, return_as="generator_unordered", **options)
-    paths = {ROOT / "notebooks" / f"{name}.ipynb": own for name, own in parameters.items()}
-    execute_one = joblib.delayed(execute)
-    for line in run(execute_one(path, folder / path.name, own) for path, own in paths.items()):
+    paths = {name: ROOT / "notebooks" / f"{name}.ipynb" for name in parameters}
+    jobs = (joblib.delayed(execute)(paths[n], folder, own) for n, own in parameters.items())
+    for line in run(jobs):
         print(line, flush=True)
 
 
-def execute(notebook: Path, target: Path, parameters: Mapping[str, Any]) -> str:
+def execute(notebook: Path, folder: Path, parameters: Mapping[str, Any]) -> str:
     """Run one notebook by papermill, in the present folder; returns what it took."""
-    start, options = time.monotonic(), {"kernel_name": "python3", "progress_bar": False}
+    start, target = time.monotonic(), folder / notebook.name
+    options = {"kernel_name": "python3", "progress_bar": False}
     try:
         papermill.execute_notebook(notebook, target, parameters, **options)
     except papermill.PapermillExecutionError as error:
@@ -198,8 +197,7 @@ def write_configuration(source: Path, toc: Mapping[str, Any]) -> None:
     """
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     if repository := os.environ.get("GITHUB_REPOSITORY"):
-        url, branch = f"https://github.com/{repository}", os.environ.get("GITHUB_REF_NAME", "main")
-        config["repository"] = {"url": url, "branch": branch}
+        config["repository"] = {"url": f"https://github.com/{repository}", "branch": "main"}
     else:  # nowhere for a button to lead
         del config["launch_buttons"], config["html"]["use_repository_button"]
     for name, content in (("_config.yml", config), ("_toc.yml", toc)):

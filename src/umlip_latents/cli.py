@@ -1,7 +1,5 @@
 """The command line, ``umlip-latents COMMAND``."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sys
@@ -56,7 +54,8 @@ class Command(click.Command):
         with contextlib.redirect_stdout(sys.stderr):
             data, text, *status = super().invoke(context)
         if as_json:  # which has no word for what is not a number
-            text = json.dumps(json.loads(json.dumps(data), parse_constant=lambda _: None), indent=1)
+            whole = json.dumps(data, default=lambda table: table.to_dict("records"))
+            text = json.dumps(json.loads(whole, parse_constant=lambda _: None), indent=1)
         click.echo(text)
         return sum(status)
 
@@ -146,12 +145,12 @@ def compress(features: Path, order: int, output: Path) -> Answer:
 
     compressed = structure_features(latents.Features.load(features), order)
     compressed.save(output)
-    rows, columns = shape = compressed.features.shape
-    return {"shape": shape}, f"{output}: {rows} structures x {columns} features"
+    shape = compressed.features.shape
+    return {"shape": shape}, f"{output}: {shape[0]} structures x {shape[1]} features"
 
 
 @cli.command()
-@click.argument("files", nargs=-1, type=FILE)
+@click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option("--metric", "metrics", multiple=True, default=["gfre"], help=METRIC)
 @click.option("--split", default="structure", type=click.Choice(("atom", "structure", "system")))
 @click.option("--splits", "n_splits", default=1, type=COUNT, help="How many.")
@@ -162,34 +161,26 @@ def compress(features: Path, order: int, output: Path) -> Answer:
 @click.option("--bootstrap", "n_bootstrap", default=0, type=COUNT, help="Resamples.")
 @click.option("--figure", type=Output(".svg", ".pdf", ".png"), help="Heat maps to write.")
 @DEVICE
-def compare(
-    files: Sequence[Path], split: str, n_test: int | None, seed: int, folds: str | None,
-    figure: Path | None, device: str, **options: Any,
-) -> Answer:  # fmt: skip
+def compare(files: Sequence[Path], figure: Path | None, device: str, **options: Any) -> Answer:
     """Errors and other measures between FILES that extract or compress wrote."""
-    if len({*files}) < max(len(files), 2):
-        raise click.UsageError("Give at least two files, none of them twice.")
     stems = [path.stem for path in files]
     names = stems if len({*stems}) == len(files) else map(str, files)
     features = {n: latents.Features.load(p) for n, p in zip(names, files, strict=True)}
-    drawn = latents.Split(split, n_test=n_test, seed=seed)
-    fit = latents.FitOptions(folds=folds, device=device, progress=True)
-    found = latents.compare(features, split=drawn, options=fit, **options)
+    drawn = {key: options.pop(key) for key in ("n_test", "seed")}
+    split = latents.Split(options.pop("split"), **drawn)
+    fit = latents.FitOptions(folds=options.pop("folds"), device=device, progress=True)
+    found = latents.compare(features, split=split, options=fit, **options)
     click.echo("".join(f"warning: {why}\n" for why in found.warnings.values()), err=True, nl=False)
     if figure:
         from .plots.style import save_figure
 
         save_figure(found.heat_map(), figure)
-    data = {
-        "names": found.names,
-        **{m: found.matrix(m).to_numpy().tolist() for m in found.metrics},
-        "table": found.table.to_dict("records"),
-        **{"split": split, "seed": seed, "folds": found.folds, "left_out": found.left_out},
-        **{"n_train": min(found.n_train), "n_test": min(found.n_test), **options},
-        **{"n_structures": len(found.structures), "warnings": found.warnings},
-        "fingerprints": {name: f.fingerprint for name, f in features.items()},
-        "provenance": provenance(files),
-    }
+    data = {m: found.matrix(m).to_numpy().tolist() for m in found.metrics} | options
+    data |= {"names": found.names, "table": found.table, "split": split.by, "seed": split.seed}
+    data |= {"folds": found.folds, "n_train": min(found.n_train), "n_test": min(found.n_test)}
+    data |= {"n_structures": len(found.structures), "left_out": found.left_out}
+    data |= {"fingerprints": {name: f.fingerprint for name, f in features.items()}}
+    data |= {"warnings": found.warnings, "provenance": provenance(files)}
     shown = [f"{m.upper()}\n{found.matrix(m).round(4).to_string()}" for m in found.metrics]
     return data, "\n\n".join([*shown, "Row = source, column = target.", *found.left_out.values()])
 
@@ -211,10 +202,9 @@ def place(model: str, structures: str, report: Path | None, trust: bool, **optio
     found = latents.place(loaded, structures, **options)
     if report:
         write_report(found, report)
-    tables = {"table": found.table, "properties": found.properties}
-    data = {key: table.reset_index().to_dict("records") for key, table in tables.items()}
-    data |= {"model": found.name, "retention": found.retention, "provenance": provenance()}
-    return data, format_text(found)
+    tables = {"table": found.table.reset_index(), "properties": found.properties.reset_index()}
+    data = {"model": found.name, "retention": found.retention, "provenance": provenance()}
+    return tables | data, format_text(found)
 
 
 @cli.command()
@@ -227,12 +217,10 @@ def novelty(reference: Path, new: Path, tolerance: float) -> Answer:
     from .analysis.selection import near_duplicates
 
     known, others = latents.Features.load(reference), latents.Features.load(new)
-    scores = score_novelty(known, others).sort_values("leverage", ascending=False)
-    pairs = [near_duplicates(others, f, tolerance=tolerance) for f in (None, known)]
-    keys = ("scores", "duplicates_within_new", "duplicates_new_and_reference")
-    tables = dict(zip(keys, (scores.reset_index(), *pairs), strict=True))
-    data = {name: table.to_dict("records") for name, table in tables.items()}
-    shown = (f"{n}\n{t.head(20).round(4).to_string(index=False)}" for n, t in tables.items())
+    scores = score_novelty(known, others).sort_values("leverage", ascending=False).reset_index()
+    within, both = (near_duplicates(others, x, tolerance=tolerance) for x in (None, known))
+    data = {"scores": scores, "duplicates_within_new": within, "duplicates_new_and_reference": both}
+    shown = (f"{n}\n{t.head(20).round(4).to_string(index=False)}" for n, t in data.items())
     return data | {"provenance": provenance([reference, new])}, "\n\n".join(shown)
 
 
@@ -244,7 +232,7 @@ def select(features: Path, n: int) -> Answer:
     from .analysis.selection import farthest_points
 
     chosen = farthest_points(latents.Features.load(features), n)
-    data = {"chosen": chosen.to_dict("records"), "provenance": provenance([features])}
+    data = {"chosen": chosen, "provenance": provenance([features])}
     return data, chosen.to_string(index=False)
 
 

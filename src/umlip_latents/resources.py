@@ -8,7 +8,6 @@ import platform
 import secrets
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -174,40 +173,23 @@ def find_copy(file: str) -> Path | None:
     return next((path for path in copies if path.is_file()), None)
 
 
-def fetch(file: str, url: str, expected: str | None = None, *, trust: bool = False) -> Path:
-    """A registered file: a copy that is at hand, or one downloaded now.
-
-    The one door to the network. Where no SHA-256 is published, `trust` on first use: that of the
-    first copy is recorded, and any later copy must have it.
+def fetch(file: str, url: str, expected: str | None = None) -> Path:
+    """A registered file: a copy that is at hand, or one downloaded now, the one door to the web.
 
     Parameters
     ----------
     file, url
         Its name in the folder ``UMLIP_LATENTS_DATA`` and in the cache, and where it comes from.
     expected
-        Its SHA-256.
-    trust
-        Whether to take a file of which no SHA-256 is known.
+        Its SHA-256, if one is published.
 
     Raises
     ------
     InputError
-        No copy can be had, or it has another SHA-256, or none is known.
+        No copy can be had, or it has another SHA-256.
     """
-    record, source = cache_folder() / f"{Path(file).name}.sha256", "the registry says"
-    if not expected and record.is_file():
-        expected, source = record.read_text(errors="replace").strip(), f"{record} says"
-    if not expected and not trust:
-        raise InputError(
-            f"{file}: no SHA-256 is published for it, and it can run any code while it loads; "
-            "pass --trust (trust=True) once, and the SHA-256 of that copy is recorded."
-        )
     path = find_copy(file) or download(url, cache_folder() / file, expected)
-    if expected:
-        return check_sha256(path, expected, source)
-    write_file(ensure_dir(record.parent) / record.name, f"{sha256(path)}\n")
-    print(f"{path.name}: is trusted, and its SHA-256 recorded in {record}", file=sys.stderr)
-    return path
+    return check_sha256(path, expected) if expected else path
 
 
 def download(url: str, path: Path, expected: str | None) -> Path:

@@ -19,13 +19,11 @@ def verify() -> dict[str, Any]:
     """
     expected = {}
     if MANIFEST.is_file():  # it is the book's, and does not come with the package alone
-        with open(MANIFEST, encoding="utf-8", newline="") as stream:
-            expected = {DATA / row["file"]: row["sha256"] for row in csv.DictReader(stream)}
+        rows = csv.DictReader(MANIFEST.read_text(encoding="utf-8").splitlines())
+        expected = {DATA / row["file"]: row["sha256"] for row in rows}
     entries = [*registry("models").values(), *registry("datasets").values()]
     parts = [part for entry in entries for part in (entry, entry.get("arguments", {}))]
-    hashes = {
-        part["file"]: part["sha256"] for part in parts if {"file", "url", "sha256"} <= {*part}
-    }
+    hashes = {p["file"]: p["sha256"] for p in parts if {"file", "url", "sha256"} <= {*p}}
     copies = {file: find_copy(file) for file in hashes}
     expected |= {copy: hashes[file] for file, copy in copies.items() if copy}
     found = {path: sha256(path) if path.is_file() else "" for path in expected}

@@ -87,9 +87,9 @@ def load_model(
         class, a function without arguments that makes it, or the object itself. Of a network of
         several heads or modalities ``FILE:NAME`` takes one.
     trust
-        Allow a pickled file, which may run any code while it loads; also the first copy of a
-        checkpoint of the catalogue for which its makers publish no SHA-256. The same bytes are
-        allowed from then on.
+        Allow a pickled file, which may run any code while it loads; also a checkpoint
+        of the catalogue for which its makers publish no SHA-256. The same bytes are allowed from
+        then on.
     device
         PyTorch's name of where the network is to run; ``"auto"`` is CUDA if there is one, else the
         processor. What does not run in PyTorch (Nequix, SOAP, the bare element), DPA-3, and a model
@@ -139,7 +139,9 @@ def load_named_model(name: str, entry: dict, trust: bool) -> LatentModel | Remot
     if not (digest and is_remote(entry)):
         for key, part in parts.items():
             if "url" in part:
-                path = fetch(part["file"], part["url"], part.get("sha256"), trust=trust)
+                path = fetch(part["file"], part["url"], part.get("sha256"))
+                if "sha256" not in part:
+                    check_trusted(path, trust)
                 entry = entry | {key: path}
         digest = digest or ("path" in entry and sha256(entry["path"]))
     about = {"name": name, "sha256": [digest, parts["arguments"].get("sha256")]}
@@ -186,7 +188,8 @@ def load_file(name: str, trust: bool) -> LatentModel | RemoteModel:
     path = Path(file)
     if not os.path.exists(path):
         raise unknown_name(file, "file or model", list_models())
-    check_trusted(path, trust)
+    if path.is_file() and path.name.endswith(PICKLED):
+        check_trusted(path, trust)
     try:
         if path.suffix == ".py":
             found = runpy.run_path(file)
@@ -223,14 +226,13 @@ def check_trusted(path: Path, trust: bool) -> None:
     What is trusted is recorded in the cache by its SHA-256, so that workers, notebooks and
     environments may load it, too.
     """
-    if path.is_file() and path.name.endswith(PICKLED):
-        record = cache_folder() / "trusted" / sha256(path)
-        if trust:
-            with suppress(InputError):  # where nothing can be kept it has to be said each time
-                write_file(ensure_dir(record.parent) / record.name, f"{path.resolve()}\n")
-        elif not record.is_file():
-            why = "is pickled and can run any code while it loads; --trust (trust=True) allows it"
-            raise InputError(f"{path}: {why}.")
+    record = cache_folder() / "trusted" / sha256(path)
+    if trust:
+        with suppress(InputError):  # where nothing can be kept it has to be said each time
+            write_file(ensure_dir(record.parent) / record.name, f"{path.resolve()}\n")
+    elif not record.is_file():
+        why = "is pickled and can run any code while it loads; --trust (trust=True) allows it"
+        raise InputError(f"{path}: {why}.")
 
 
 def describe_file(path: Path) -> tuple[str, dict[str, Any]]:
