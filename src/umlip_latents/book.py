@@ -17,8 +17,6 @@ import yaml
 from .models.catalogue import catalogue_entry, load_model
 from .resources import REFERENCE, ROOT, InputError, unknown_name, write_file
 
-MOST_AT_ONCE = 4  # notebooks, each of which takes a gigabyte or two
-
 
 def load_profile(profile: str | Path) -> dict[str, dict[str, Any]]:
     """Parameters of every notebook to run, by notebook: those of a named profile or a YAML file."""
@@ -100,9 +98,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"-p {' -p '.join(texts)}: NAME=VALUE, with the value in YAML.") from None
 
 
-def own_parameters(
-    number: str, settings: Mapping[str, Any], trust: bool = False
-) -> tuple[str, dict[str, Any]]:
+def own_parameters(number: str, settings: Mapping, trust: bool = False) -> tuple[str, dict]:
     """The name of the notebook of a number, and settings as its parameters want them.
 
     A list may be given as its one entry. Models of the user's own are loaded once, so that what is
@@ -155,7 +151,7 @@ def execute_all(parameters: Mapping[str, Mapping[str, Any]], folder: Path) -> No
         Where the executed ones go.
     """
     n_cores = joblib.cpu_count()
-    at_once = min(n_cores, MOST_AT_ONCE, len(parameters))
+    at_once = min(n_cores, len(parameters), 4)  # each takes a gigabyte or two
     share = {"LOKY_MAX_CPU_COUNT": str(max(2, n_cores // at_once))}  # the last one finds one free
     options = {"initializer": os.environ.update, "initargs": [share]}
     run = joblib.Parallel(at_once, return_as="generator_unordered", **options)
@@ -168,9 +164,8 @@ def execute_all(parameters: Mapping[str, Mapping[str, Any]], folder: Path) -> No
 def execute(notebook: Path, folder: Path, parameters: Mapping[str, Any]) -> str:
     """Run one notebook by papermill, in the present folder; returns what it took."""
     start, target = time.monotonic(), folder / notebook.name
-    options = {"kernel_name": "python3", "progress_bar": False}
     try:
-        papermill.execute_notebook(notebook, target, parameters, **options)
+        papermill.execute_notebook(notebook, target, parameters, progress_bar=False)
     except papermill.PapermillExecutionError as error:
         cause = f"{error.ename} ({' '.join(error.evalue.split())})"
         raise InputError(f"{target}: cell [{error.exec_count}] stops with {cause}.") from None

@@ -8,7 +8,7 @@ import platform
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
@@ -46,7 +46,7 @@ def registry(name: str) -> dict[str, dict[str, Any]]:
     return yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
-def unknown_name(name: str, kind: str, known: Iterable[str]) -> InputError:
+def unknown_name(name: str, kind: str, known: Collection[str]) -> InputError:
     """What to raise for an unknown name: it offers the nearest ones, or all if they are few.
 
     Examples
@@ -54,7 +54,6 @@ def unknown_name(name: str, kind: str, known: Iterable[str]) -> InputError:
     >>> unknown_name("chgnet-0.3", "model", ["chgnet-0.3.0", "mace-mp-small"])
     InputError('chgnet-0.3: no such model (chgnet-0.3.0).')
     """
-    known = list(known)
     few = known if len(known) < 13 else [f"none of the {len(known)} is near"]
     near = get_close_matches(str(name), known, 3) or few
     return InputError(f"{name}: no such {kind} ({', '.join(near)}).")
@@ -188,12 +187,9 @@ def fetch(file: str, url: str, expected: str | None = None) -> Path:
     InputError
         No copy can be had, or it has another SHA-256.
     """
-    path = find_copy(file) or download(url, cache_folder() / file, expected)
-    return check_sha256(path, expected) if expected else path
-
-
-def download(url: str, path: Path, expected: str | None) -> Path:
-    """Try once to download a file, which is there only if it is whole and as expected."""
+    if copy := find_copy(file):
+        return check_sha256(copy, expected) if expected else copy
+    path = cache_folder() / file
     if os.environ.get(OFFLINE):
         raise InputError(f"{path.name}: is not at hand, and {OFFLINE} forbids to download it.")
 
@@ -210,10 +206,8 @@ def download(url: str, path: Path, expected: str | None) -> Path:
         check_https(url)
         return Path(pooch.retrieve(url, expected, path.name, path.parent, downloader=get))
     except (OSError, ValueError) as error:  # ValueError: another SHA-256, or not https
-        raise InputError(
-            f"{path.name}: cannot be downloaded from {url} ({error}); "
-            "put a copy into the folder named by UMLIP_LATENTS_DATA."
-        ) from error
+        why = f"cannot be downloaded from {url} ({error}); put a copy into UMLIP_LATENTS_DATA"
+        raise InputError(f"{path.name}: {why}.") from error
 
 
 def save_results(folder: str | Path, name: str, **tables: pd.DataFrame) -> None:

@@ -17,10 +17,9 @@ def verify() -> dict[str, Any]:
         ``right``, how many files are as they should be; ``wrong``, the SHA-256 that was found
         (nothing for a file that is gone), by file; ``not_at_hand``, what was not downloaded.
     """
-    expected = {}
-    if MANIFEST.is_file():  # it is the book's, and does not come with the package alone
-        rows = csv.DictReader(MANIFEST.read_text(encoding="utf-8").splitlines())
-        expected = {DATA / row["file"]: row["sha256"] for row in rows}
+    # the manifest is the book's, and does not come with the package alone
+    lines = MANIFEST.read_text(encoding="utf-8").splitlines() if MANIFEST.is_file() else []
+    expected = {DATA / row["file"]: row["sha256"] for row in csv.DictReader(lines)}
     entries = [*registry("models").values(), *registry("datasets").values()]
     parts = [part for entry in entries for part in (entry, entry.get("arguments", {}))]
     hashes = {p["file"]: p["sha256"] for p in parts if {"file", "url", "sha256"} <= {*p}}
