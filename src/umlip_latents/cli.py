@@ -266,7 +266,7 @@ def verify() -> Answer:
 @DEVICE
 def train(recipe: Path, output: Path, device: str) -> Answer:
     """Train a model from a JSON RECIPE, as those in data/recipes."""
-    from .training.train import train_recipe
+    from .training.recipes import train_recipe
 
     errors = train_recipe(recipe, output, device=device)["held_out_errors"]
     return errors, f"{output}: {errors}"

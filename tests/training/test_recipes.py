@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from ase.io import write
 
 from umlip_latents.resources import DATA, InputError
 from umlip_latents.training.recipes import MACE_ARGUMENTS, read_recipe, recipe_parts
@@ -19,7 +21,7 @@ RECIPE = {
 }
 BAD = {
     "misspelt": (RECIPE | {"held_outt": 1}, "held_outt: Extra inputs are not permitted"),
-    "too small": (RECIPE | {"held_out": 0}, r"held_out: .* equal to 1 \(given: 0\)"),
+    "too small": (RECIPE | {"held_out": 0}, r"held_out: .* greater than 0 \(given: 0\)"),
     "not finite": (RECIPE | {"mace": MACE | {"lr": float("inf")}}, "mace.lr: .* finite number"),
     "no element": (RECIPE | {"without": ["O", "Xx"]}, r"without.1: .*'H', 'He'.* \(given: 'Xx'\)"),
     "a model to unpickle": (
@@ -93,6 +95,15 @@ def test_parts_are_disjoint_and_whatever_is_trained_on_the_same_is_held_out(tmp_
             assert changes.get("only", atoms.symbols[0]) in atoms.symbols
             assert not set(changes.get("without", ())) & set(atoms.symbols)
             assert len(atoms) <= changes.get("max_atoms", len(atoms))
+
+
+def test_labels_may_have_another_name(tmp_path, metals):
+    for atoms in (renamed := [atoms.copy() for atoms in metals]):
+        atoms.info["REF_energy"], atoms.arrays["REF_forces"] = 4.0, np.ones((4, 3))
+    write(tmp_path / "data.xyz", renamed)
+    changes = {"group": "origin", "held_out": 1, "validation": 1, "energy_key": "REF_energy"}
+    parts = recipe_parts(recipe(tmp_path, datasets=[str(tmp_path / "data.xyz")], **changes))
+    assert [a.get_potential_energy() for part in parts.values() for a in part] == [4.0] * 7
 
 
 def test_parts_that_there_are_not_are_named(tmp_path):

@@ -11,9 +11,8 @@ from ase.io import write
 
 from umlip_latents import load_model
 from umlip_latents.resources import DATA, InputError
-from umlip_latents.training import train
-from umlip_latents.training.recipes import read_recipe, recipe_parts
-from umlip_latents.training.train import errors_by_dataset, train_recipe
+from umlip_latents.training import recipes
+from umlip_latents.training.recipes import read_recipe, recipe_parts, train_recipe
 
 MACE = json.loads((DATA / "recipes" / "mini-mace-base-s0.json").read_text())["mace"]
 QUICK = {"num_channels": 4, "num_interactions": 1, "r_max": 4.0, "batch_size": 50}  # of all
@@ -50,7 +49,7 @@ def copied(finished, tmp_path, monkeypatch):
     def would_train(*arguments):
         raise RuntimeError("would train")
 
-    monkeypatch.setattr(train, "run_trainer", would_train)
+    monkeypatch.setattr(recipes, "run_trainer", would_train)
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     return tmp_path / "recipe.json", tmp_path / "tiny.safetensors"
 
@@ -64,7 +63,7 @@ def test_a_recipe_trains_a_model_that_has_the_errors_of_its_card(finished):
     assert card["trained_elements"] == ["Al", "Cu"]
     held_out = recipe_parts(read_recipe(folder / "recipe.json"))["held out"]
     name = str(folder / "data.xyz")
-    again = errors_by_dataset(load_model(folder / "tiny.safetensors").energy_and_forces, held_out)
+    again = recipes.errors_by_dataset(load_model(folder / "tiny.safetensors"), held_out)
     assert again[name] == pytest.approx(card["held_out_errors"][name], rel=1e-4)
 
 
@@ -103,7 +102,7 @@ def test_missing_weights_are_trained(copied):
 
 def test_data_that_cannot_be_trained_on_are_named(tmp_path, monkeypatch, metals):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "run_trainer", None)
+    monkeypatch.setattr(recipes, "run_trainer", None)
     bad = {
         "training structure 0: has no energy": {"datasets": ["embedded"], "group": "name"},
         r"nowhere\.xyz: no such file": {"datasets": ["nowhere.xyz"]},

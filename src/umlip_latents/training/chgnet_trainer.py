@@ -7,14 +7,16 @@ import torch
 from ase import Atoms
 from ase.units import GPa
 from chgnet.trainer.trainer import CombinedLoss
+from mace.modules.lora import inject_LoRAs, merge_lora_weights  # of any network
 from tqdm.auto import tqdm
 
+from ..models.base import seeded
 from ..models.chgnet import ChgnetModel
-from .plan import TrainingSettings
+from .plan import TrainingSettings, align_elements
 
 
 def train(
-    model: ChgnetModel, structures: Sequence[Atoms], shift: np.ndarray, settings: TrainingSettings
+    model: ChgnetModel, structures: Sequence[Atoms], protocol: str, settings: TrainingSettings
 ) -> Iterator[ChgnetModel]:
     """Train a CHGNet: yield it before the first step and after every epoch.
 
@@ -25,18 +27,24 @@ def train(
     Parameters
     ----------
     model
-        Is changed in place; weights whose ``requires_grad`` is false stay as they are.
+        Is changed in place.
     structures
         Labelled.
-    shift
-        (119,) energy in eV to add to that of each element before the first step.
-    settings
-        How long and how fast.
+    protocol, settings
+        Which weights to train, see `fine_tune`; how long and how fast.
     """
     network = model.network
-    model.shift_elements(shift)
-    network.composition_model.requires_grad_(False)
+    align_elements(model, structures)
     yield model
+    if protocol == "LoRA":
+        with seeded(settings.seed):
+            inject_LoRAs(network)
+    parts = {"heads": [network.mlp]}
+    parts["layer"] = [network.atom_conv_layers[-1], network.readout_norm, network.mlp]
+    if trained := parts.get(protocol.split()[0]):  # as CHGNet's own tutorial freezes the others
+        network.requires_grad_(False)
+        torch.nn.ModuleList(trained).requires_grad_(True)
+    network.composition_model.requires_grad_(False)
     graphs = [model.prepare(atoms) for atoms in structures]
     labels = [labels_of(atoms, model.device) for atoms in structures]
     task = "efs" if all("s" in label for label in labels) else "ef"
@@ -58,7 +66,7 @@ def train(
             optimizer.step()
             scheduler.step()
         network.eval()
-        yield model
+        yield ChgnetModel(merge_lora_weights(network, inplace=False), model.name)
 
 
 def labels_of(atoms: Atoms, device: torch.device) -> dict[str, torch.Tensor]:

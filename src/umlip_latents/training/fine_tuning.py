@@ -1,9 +1,7 @@
 """Fine-tuning under the protocols of the paper, the raw weights of every epoch kept on disk."""
 
 import copy
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,19 +9,18 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from ..models.base import LatentModel, TrainableAdapter, one_thread
+from ..models.base import LatentModel, TrainableAdapter, identity, one_thread
 from ..models.catalogue import load_model
 from ..models.chgnet import ChgnetModel
 from ..models.mace import MaceModel
 from ..resources import InputError, ensure_dir, unknown_name, write_file
-from ..structures.describe import composition, labels_fingerprint
+from ..structures.describe import labels_fingerprint
 from . import chgnet_trainer, mace_trainer
-from .plan import TrainingSettings
-from .train import prediction_error
+from .plan import TrainingSettings, prediction_errors
 
-KINDS = ("fine-tuning", "transfer learning")
-PROTOCOLS = (*(f"{part} {kind}" for kind in KINDS for part in ("full", "heads")), "bespoke")
 REPLAY = "multi-head replay"  # of mace-torch
+PROTOCOLS = ("full fine-tuning", "heads fine-tuning", "layer freezing", "LoRA", "bespoke")
+PROTOCOLS += ("full transfer learning", "heads transfer learning", REPLAY)
 TRAINERS = {ChgnetModel: chgnet_trainer.train, MaceModel: mace_trainer.train}
 
 
@@ -33,30 +30,22 @@ class FineTuning:
 
     Attributes
     ----------
-    start
-        Name of the model that it starts from.
-    protocol
-        One of `PROTOCOLS`, or `REPLAY`.
-    settings
-        Epochs, learning rate, batch size and seed.
+    name
+        Protocol and seed.
     folder
         Where the weights of every epoch and the test errors lie.
     """
 
-    start: str
-    protocol: str
-    settings: TrainingSettings
+    name: str
     folder: Path
 
     def file(self, epoch: int) -> Path:
         """The weights after an epoch, a file for `load_model`; 0 is the state before any step."""
-        return self.folder / f"epoch-{epoch:03d}.safetensors"
+        return self.folder / f"{self.name}-epoch-{epoch:03d}.safetensors"
 
     def model(self, epoch: int) -> LatentModel:
-        """The model after an epoch, ready for extraction; its name tells protocol and seed."""
-        model = load_model(self.file(epoch), device="cpu")
-        model.name = f"{self.protocol}, seed {self.settings.seed}, epoch {epoch}"
-        return model
+        """The model after an epoch, ready for extraction, named as its file is."""
+        return load_model(self.file(epoch), device="cpu")
 
     @property
     def history(self) -> pd.DataFrame:
@@ -64,7 +53,7 @@ class FineTuning:
 
         ``energy`` in meV/atom, ``force`` (over components) in meV/angstrom.
         """
-        return pd.read_csv(self.folder / "errors.csv").groupby("epoch", as_index=False).mean()
+        return pd.read_csv(self.folder / "errors.csv")
 
 
 def fine_tune(
@@ -94,8 +83,11 @@ def fine_tune(
     protocol
         ``fine-tuning`` starts from all pretrained weights, ``transfer learning`` from a freshly
         drawn readout on the pretrained backbone; ``full`` trains every weight, ``heads`` the
-        readout alone. ``bespoke``: every weight freshly drawn and trained. ``multi-head replay``
-        (MACE): every weight trained, a second readout for `replay`.
+        readout alone. ``bespoke``: every weight freshly drawn and trained. ``layer freezing``
+        trains the upper part alone, as the makers advise: CHGNet's last convolution and readout,
+        MACE's products and readouts. ``LoRA`` adds matrices of rank 4 to the linear maps and trains
+        these; what is kept is the sum. ``multi-head replay`` (MACE): every weight trained, a second
+        readout for `replay`.
     settings
         Epochs, learning rate, batch size and seed.
     cache
@@ -118,48 +110,39 @@ def fine_tune(
     >>> how = ("full fine-tuning", settings)
     >>> run = fine_tune("chgnet-0.3.0", *parts, *how, cache="runs")  # doctest: +SKIP
     >>> run.history["force"].tolist(), run.model(5).name  # doctest: +SKIP
-    ([...], 'full fine-tuning, seed 0, epoch 5')
+    ([...], 'full-fine-tuning-s0-epoch-005')
     """
     if isinstance(pretrained, str | Path):
         pretrained = load_model(pretrained)
     if type(pretrained) not in TRAINERS:
         raise InputError(f"{pretrained.name}: only a CHGNet or a MACE can be fine-tuned.")
-    if protocol not in (*PROTOCOLS, REPLAY):
-        raise unknown_name(protocol, "protocol", (*PROTOCOLS, REPLAY))
+    if protocol not in PROTOCOLS:
+        raise unknown_name(protocol, "protocol", PROTOCOLS)
     if not len(training) or not len(test):
         raise InputError("Fine-tuning needs a training and a test structure at least.")
     replays = (protocol == REPLAY, len(replay) > 0, isinstance(pretrained, MaceModel))
     if any(replays[:2]) and not all(replays):
         raise InputError("Multi-head replay needs a MACE and structures for replay.")
     parts = {"training": training, "test": test, "replay": replay}
-    description = {
-        "protocol": protocol,
-        "pretrained": pretrained.fingerprint,
-        **{name: labels_fingerprint(part, name) for name, part in parts.items()},
-        **asdict(settings),
-    }
-    digest = hashlib.sha256(json.dumps(description).encode()).hexdigest()
-    folder = Path(cache) / f"{protocol}-seed-{settings.seed}-{digest[:12]}"
-    if not (folder / "errors.csv").exists():
-        start = starting_model(pretrained, protocol, settings.seed)
+    about = {part: labels_fingerprint(structures, part) for part, structures in parts.items()}
+    about |= {"protocol": protocol, "pretrained": pretrained.fingerprint, **asdict(settings)}
+    name = f"{protocol.replace(' ', '-')}-s{settings.seed}"
+    run = FineTuning(name, Path(cache) / f"{name}-{identity(about)[:12]}")
+    if not (run.folder / "errors.csv").exists():
+        ensure_dir(run.folder)
+        options = {"replay": replay} if len(replay) else {}
         with one_thread():  # beside other work PyTorch's threads mostly wait for each other
-            plan = training, fit_element_shift(start, training), settings
-            options = {"replay": replay} if len(replay) else {}
-            write_run(folder, TRAINERS[type(start)](start, *plan, **options), test)
-    return FineTuning(pretrained.name, protocol, settings, folder)
-
-
-def write_run(folder: Path, epochs: Iterable[TrainableAdapter], test: Sequence[Atoms]) -> None:
-    """Write the weights of all epochs, and last ``errors.csv``, which says that they are there."""
-    ensure_dir(folder)
-    rows = []
-    for epoch, model in enumerate(epochs):
-        model.save(folder / f"epoch-{epoch:03d}.safetensors")
-        for atoms in test:
-            energy, force = prediction_error(model.energy_and_forces, atoms)
-            rows.append((epoch, 1000 * abs(energy), 1000 * np.abs(force).mean()))
-    table = pd.DataFrame(rows, columns=["epoch", "energy", "force"])
-    write_file(folder / "errors.csv", table.to_csv(index=False))
+            start = starting_model(pretrained, protocol, settings.seed)
+            epochs = TRAINERS[type(start)](start, training, protocol, settings, **options)
+            rows = []
+            for epoch, model in enumerate(epochs):
+                model.save(run.file(epoch))
+                errors = prediction_errors(model, test)
+                force = errors["force"].map(lambda error: np.abs(error).mean())
+                rows.append((epoch, 1000 * errors["energy"].abs().mean(), 1000 * force.mean()))
+        table = pd.DataFrame(rows, columns=["epoch", "energy", "force"])
+        write_file(run.folder / "errors.csv", table.to_csv(index=False))  # last: all is there
+    return run
 
 
 def starting_model(pretrained: TrainableAdapter, protocol: str, seed: int) -> TrainableAdapter:
@@ -170,17 +153,4 @@ def starting_model(pretrained: TrainableAdapter, protocol: str, seed: int) -> Tr
         fresh = pretrained.untrained(seed).state_dict().items()
         redrawn = {name: weight for name, weight in fresh if name.startswith(part)}
         network.load_state_dict(network.state_dict() | redrawn)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad = "heads" not in protocol or name.startswith(pretrained.readout)
     return type(pretrained)(network, protocol)
-
-
-def fit_element_shift(model: TrainableAdapter, structures: Sequence[Atoms]) -> np.ndarray:
-    """(119,) energy of each element in eV that best explains the model's errors, by least squares.
-
-    It is zero for elements that are not present.
-    """
-    sizes = np.array([len(atoms) for atoms in structures])
-    errors = [-prediction_error(model.energy_and_forces, atoms)[0] for atoms in structures]
-    counts = composition(structures) * sizes[:, None]
-    return np.linalg.lstsq(counts, errors * sizes, rcond=None)[0]

@@ -8,20 +8,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.io import write
+from mace.modules.lora import inject_LoRAs, merge_lora_weights
 
 from ..models.mace import MaceModel, load_pickled
 from ..resources import InputError
-from .plan import TrainingSettings
+from .plan import TrainingSettings, align_elements
 
 
 def train(
     model: MaceModel,
     structures: Sequence[Atoms],
-    shift: np.ndarray,
+    protocol: str,
     settings: TrainingSettings,
     replay: Sequence[Atoms] = (),
 ) -> Iterator[MaceModel]:
@@ -32,19 +32,16 @@ def train(
 
     Parameters
     ----------
-    model
-        If a weight's ``requires_grad`` is false, only the readouts are trained.
-    structures, shift, settings
+    model, structures, protocol, settings
         As in `chgnet_trainer.train`.
     replay
         Labelled structures that get a readout of their own.
     """
     # without a second readout the trainer takes the energies of the start, whatever E0s says
     start = copy.deepcopy(model.network) if len(replay) else model.network
-    model.shift_elements(shift)
+    align_elements(model, structures)
     yield model
     energies = model.network.atomic_energies_fn.atomic_energies.reshape(-1).tolist()
-    trains_all = all(weight.requires_grad for weight in model.network.parameters())
     parts = {"train": structures, "valid": structures[:4]}  # nothing is decided on it
     if len(replay):
         parts |= {"pt_train": replay, "pt_valid": replay[:4]}
@@ -59,7 +56,9 @@ def train(
         "scheduler": "ExponentialLR",
         "default_dtype": "float32",
         "E0s": str(dict(zip(model.elements.tolist(), energies, strict=True))),
-        "freeze": 0 if trains_all else 6,  # the groups of weights before the readouts
+        # groups of weights that stay: those before the readouts, or before the products
+        "freeze": {"heads": 6, "layer": 5}.get(protocol.split()[0], 0),
+        "lora": protocol == "LoRA",
         "lr": settings.learning_rate,
         "lr_scheduler_gamma": 0.01 ** (1 / settings.epochs),
         "batch_size": settings.batch_size,
@@ -69,11 +68,14 @@ def train(
     }
     with TemporaryDirectory(prefix="umlip-latents-") as folder:
         network = run_trainer(Path(folder), parts, arguments, start)
-        for epoch in range(1, settings.epochs + 1):
-            file = Path(folder, f"checkpoints/run_run-{settings.seed}_epoch-{epoch - 1}.pt")
+        if arguments["lora"]:
+            inject_LoRAs(network)  # its weights are read next
+        for epoch in range(settings.epochs):
+            file = Path(folder, f"checkpoints/run_run-{settings.seed}_epoch-{epoch}.pt")
             state = torch.load(file, map_location=model.device, weights_only=True)
             network.load_state_dict(state["model"])
-            yield MaceModel(network, model.name, "Default")  # not the head of the replay
+            merged = merge_lora_weights(network, inplace=False)
+            yield MaceModel(merged, model.name, "Default")  # not the head of the replay
 
 
 def run_trainer(
@@ -98,6 +100,7 @@ def run_trainer(
     from mace.cli.run_train import run  # takes seconds
 
     given = {"work_dir": str(folder), "save_all_checkpoints": True, "plot": False, **arguments}
+    given |= {f"{label}_key": label for label in ("energy", "forces", "stress")}
     dtype, handlers = torch.get_default_dtype(), logging.root.handlers[:]
     try:
         if start is not None:
@@ -105,7 +108,10 @@ def run_trainer(
             torch.save(start, given["foundation_model"])  # the trainer reads nothing but pickle
         for name, part in parts.items():
             given[f"{name}_file"] = str(folder / f"{name}.xyz")
-            write(given[f"{name}_file"], [with_mace_labels(atoms) for atoms in part])
+            bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in part]
+            for atoms, labelled in zip(bare, part, strict=True):  # nothing of `info` is read
+                atoms.calc = labelled.calc
+            write(given[f"{name}_file"], bare)
         settings = trainer_settings(given)
         settings.batch_size = min(settings.batch_size, len(parts["train"]))  # drops a smaller one
         run(settings)
@@ -126,13 +132,3 @@ def trainer_settings(arguments: Mapping[str, Any]) -> Namespace:
     switches = {name: value for name, value in arguments.items() if isinstance(value, bool)}
     others = [f"--{name}={value}" for name, value in arguments.items() if name not in switches]
     return parser.parse_args(["--name=run", *others], Namespace(**switches))
-
-
-def with_mace_labels(atoms: Atoms) -> Atoms:
-    """A copy whose labels stand under the keys that mace-torch reads."""
-    copied = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    copied.info["REF_energy"] = atoms.get_potential_energy()
-    copied.arrays["REF_forces"] = atoms.get_forces()
-    if "stress" in atoms.calc.results:
-        copied.info["REF_stress"] = atoms.get_stress(voigt=False).ravel()
-    return copied

@@ -1,8 +1,15 @@
-"""How a model is fine-tuned."""
+"""What every training needs: its settings, its errors, and a start at the right energies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..resources import InputError, check_at_least
+import numpy as np
+import pandas as pd
+from ase import Atoms
+
+from ..models.base import TrainableAdapter
+from ..resources import check_at_least
+from ..structures.describe import composition
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class TrainingSettings:
     Raises
     ------
     InputError
-        A value is out of bounds.
+        Epochs, batch size or seed are no such whole numbers.
 
     Examples
     --------
@@ -39,5 +46,27 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         check_at_least(1, epochs=self.epochs, batch_size=self.batch_size)
         check_at_least(0, seed=self.seed)
-        if not 0 < self.learning_rate < 1:
-            raise InputError(f"learning_rate {self.learning_rate}: must be a positive number.")
+
+
+def prediction_errors(model: TrainableAdapter, structures: Sequence[Atoms]) -> pd.DataFrame:
+    """A row per labelled structure: ``energy``, the error in eV/atom, and ``force``.
+
+    The latter holds arrays: (n_atoms, 3), the errors of the forces in eV/angstrom.
+    """
+    rows = []
+    for atoms in structures:
+        energy, forces = model.energy_and_forces(atoms)
+        right = atoms.get_potential_energy() / len(atoms), atoms.get_forces()
+        rows.append((energy - right[0], forces - right[1]))
+    return pd.DataFrame(rows, columns=["energy", "force"])
+
+
+def align_elements(model: TrainableAdapter, structures: Sequence[Atoms]) -> None:
+    """Shift a model's energy of each element by what best explains its errors, by least squares.
+
+    Elements that are not present stay as they are.
+    """
+    sizes = np.array([len(atoms) for atoms in structures])
+    missing = -prediction_errors(model, structures)["energy"].to_numpy() * sizes
+    counts = composition(structures) * sizes[:, None]
+    model.shift_elements(np.linalg.lstsq(counts, missing, rcond=None)[0])

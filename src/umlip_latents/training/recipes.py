@@ -1,21 +1,29 @@
-"""Recipes of a controlled training, and the structures that they name."""
+"""Controlled training: recipes, the structures that they name, and the MACE that they make."""
 
 import json
 from argparse import ArgumentError
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import shorten
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
 from ase import Atoms
 from ase.data import chemical_symbols
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from ..resources import InputError
-from ..structures.read import load_structures
+from ..models.base import TrainableAdapter, one_thread
+from ..models.mace import MaceModel
+from ..resources import InputError, check_writable, ensure_dir, sha256, torch_device
+from ..structures.describe import labels_fingerprint
+from ..structures.read import list_datasets, load_structures
 from ..structures.splits import split_structures
-from .mace_trainer import trainer_settings
+from .mace_trainer import run_trainer, trainer_settings
+from .plan import prediction_errors
 
 # Arguments of mace-torch that a recipe may set. None of them names a file, a folder,
 # a device or a foundation model: the trainer would unpickle what it finds there.
@@ -26,11 +34,10 @@ optimizer amsgrad lr weight_decay scheduler lr_scheduler_gamma ema ema_decay cli
 seed max_num_epochs batch_size valid_batch_size
 """
 FIXED = {"model": "ScaleShiftMACE", "E0s": "average"}  # other energies would name a file
+Natural, Positive = Annotated[int, Field(ge=0)], Annotated[int, Field(gt=0)]
 Element = Literal[tuple(chemical_symbols[1:])]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
 MaceArgument = Literal[tuple(MACE_ARGUMENTS.split())]
-Value = bool | str | Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]
+Value = bool | str | Natural | Annotated[float, Field(ge=0)]
 
 
 def check_mace_arguments(arguments: dict[str, Value]) -> dict[str, Value]:
@@ -52,6 +59,8 @@ class Recipe(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
         What the training is for; not used by it.
     datasets
         Names or files of labelled structures.
+    energy_key
+        As in `load_structures`, where the files call their labels otherwise.
     group
         Info entry that names the trajectory or material of a structure.
     held_out, validation, split_seed
@@ -69,13 +78,14 @@ class Recipe(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
     description: str = ""
     aspect: str = ""
     level: str = ""
-    datasets: Annotated[list[str], Field(min_length=1)]
+    datasets: list[str]
+    energy_key: str | None = None
     group: str
-    held_out: Count
-    validation: Count
-    split_seed: Seed
-    max_atoms: Count = 1_000_000
-    training: Annotated[dict[str, Count], Field(min_length=1)] | None = None
+    held_out: Positive
+    validation: Positive
+    split_seed: Natural
+    max_atoms: Positive = 1_000_000
+    training: dict[str, Positive] = {}
     only: Element | None = None
     without: list[Element] = []
     mace: Annotated[dict[MaceArgument, Value], AfterValidator(check_mace_arguments)]
@@ -104,9 +114,8 @@ def read_recipe(recipe_file: str | Path) -> Recipe:
         return Recipe.model_validate(inherit(path))
     except ValidationError as error:
         last = error.errors()[-1]  # keys that are misspelt come after those that are missing
-        key, why = ".".join(map(str, last["loc"][:2])), shorten(last["msg"], 100)
-        given = shorten(ascii(last["input"]), 60)
-        raise InputError(f"{path}: {key}: {why} (given: {given}).") from None
+        key, given = ".".join(map(str, last["loc"][:2])), shorten(ascii(last["input"]), 60)
+        raise InputError(f"{path}: {key}: {shorten(last['msg'], 100)} (given: {given}).") from None
     except (ArgumentError, AttributeError, OSError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is not a usable recipe ({error}).") from None
 
@@ -143,34 +152,123 @@ def recipe_parts(recipe: Recipe) -> dict[str, list[Atoms]]:
     """
     structures = []
     for name in recipe.datasets:
-        for atoms in load_structures(name):
+        for atoms in load_structures(name, energy_key=recipe.energy_key):
             atoms.info["dataset"] = name
             structures.append(atoms)
     groups = np.array([str(atoms.info.get(recipe.group, "")) for atoms in structures])
     if not any(groups):
         raise InputError(f"{recipe.name}: no structure has the info entry {recipe.group!r}.")
     sizes = (recipe.held_out, recipe.validation)
-    held_out, validation, training = split_structures(structures, sizes, recipe.split_seed)
+    held_out, validation, rest = split_structures(structures, sizes, recipe.split_seed)
     leaking = np.isin(groups, groups[held_out]) & (groups != "")
-    validation, training = validation[~leaking[validation]], training[~leaking[training]]
-    if recipe.training:
-        training = draw_training(recipe, structures, training)
+    fitting = defaultdict(list)
+    for i in np.random.default_rng(recipe.split_seed).permutation(rest[~leaking[rest]]):
+        atoms, elements = structures[i], {*structures[i].symbols}
+        allowed = len(atoms) <= recipe.max_atoms and elements.isdisjoint(recipe.without)
+        if allowed and recipe.only in (None, *elements):
+            fitting[atoms.info["dataset"]].append(i)
+    counts = recipe.training or {name: len(found) for name, found in fitting.items()}
+    if few := [name for name, count in counts.items() if len(fitting[name]) < count]:
+        raise InputError(f"{recipe.name}: too few structures to train on in {', '.join(few)}.")
+    training = sorted(i for name, count in counts.items() for i in fitting[name][:count])
+    validation = validation[~leaking[validation]]
     parts = {"training": training, "validation": validation, "held out": held_out}
     if empty := [name for name, part in parts.items() if not len(part)]:
         raise InputError(f"{recipe.name}: leaves no structure for the part {empty[0]}.")
     return {name: [structures[i] for i in part] for name, part in parts.items()}
 
 
-def draw_training(recipe: Recipe, structures: Sequence[Atoms], indices: np.ndarray) -> list[int]:
-    """Sorted indices of the structures that a recipe trains on, drawn among `indices`."""
-    chosen, missing = [], dict(recipe.training)
-    for i in np.random.default_rng(recipe.split_seed).permutation(indices):
-        atoms, elements = structures[i], {*structures[i].symbols}
-        fits = len(atoms) <= recipe.max_atoms and elements.isdisjoint(recipe.without)
-        name = atoms.info["dataset"]
-        if fits and recipe.only in (None, *elements) and missing.get(name):
-            chosen.append(i)
-            missing[name] -= 1
-    if few := [name for name, count in missing.items() if count]:
-        raise InputError(f"{recipe.name}: too few structures to train on in {', '.join(few)}.")
-    return sorted(chosen)
+@one_thread()  # beside other work PyTorch's threads mostly wait for each other
+def train_recipe(recipe_file: str | Path, output: str | Path, *, device: str = "auto") -> dict:
+    """Train the MACE of a recipe with mace-torch's own code and write safetensors and its card.
+
+    The weights are those of the last epoch (their moving average if the recipe asks for one),
+    never the best so far, so that models of one experiment have all seen the same.
+
+    The trainer works in a private temporary folder: what lies beside the output is never read. A
+    training that was interrupted is repeated from nothing, one that is finished is not repeated.
+
+    Parameters
+    ----------
+    recipe_file
+        JSON, see `read_recipe` and `recipe_parts`.
+    output
+        The ``.safetensors`` to write; the JSON card goes beside it.
+    device
+        Of PyTorch; ``"auto"`` is CUDA if there is one, else the processor.
+
+    Returns
+    -------
+    dict
+        The card: recipe, SHA-256 of the data, held-out errors.
+
+    Raises
+    ------
+    InputError
+        What is wrong with recipe, data or output, before anything is trained; among it that
+        there is a file already that this training has not made. Or the training diverges.
+
+    Examples
+    --------
+    >>> from umlip_latents.resources import DATA
+    >>> recipe = DATA / "recipes" / "mini-mace-base-s1.json"
+    >>> train_recipe(recipe, "base-s1.safetensors")["trained_elements"]  # doctest: +SKIP
+    ['Ag', ...]
+    """
+    recipe, output = read_recipe(recipe_file), Path(output)
+    check_writable(ensure_dir(output.parent) / output.name)
+    parts = recipe_parts(recipe)
+    for name, part in parts.items():
+        labels_fingerprint(part, f"{recipe.name}: {name}")  # refuses those without labels
+    known, names = list_datasets(), recipe.datasets
+    sums = {name: known[name]["sha256"] if name in known else sha256(name) for name in names}
+    origin = {"recipe": recipe.model_dump(exclude_unset=True), "data_sha256": sums}
+    card, known = output.with_suffix(".json"), {}
+    with suppress(OSError, ValueError, TypeError):  # there is none, or something else
+        known = dict(json.loads(card.read_text(encoding="utf-8")))
+    ours = origin.items() <= known.items()
+    if ours and output.exists():  # it comes after its card
+        return known
+    if not ours and (output.exists() or card.exists()):
+        what = f"this file or {card.name} is there already, and not from the recipe {recipe.name}"
+        raise InputError(f"{output}: {what} with the same data; delete both or write elsewhere.")
+    everywhere = np.concatenate([atoms.numbers for part in parts.values() for atoms in part])
+    arguments = recipe.mace | {
+        "atomic_numbers": str(np.unique(everywhere).tolist()),  # those not trained on, too
+        "device": str(torch_device(device)),
+    }
+    learned = {"train": parts["training"], "valid": parts["validation"]}
+    with TemporaryDirectory(prefix="umlip-latents-") as folder:
+        model = MaceModel(run_trainer(Path(folder), learned, arguments), recipe.name)
+    errors = errors_by_dataset(model, parts["held out"])
+    if not np.isfinite(pd.DataFrame(errors)).all(axis=None):
+        raise InputError(f"{recipe.name}: the training diverges; try a smaller lr.")
+    model.save(
+        output,
+        name=recipe.name,
+        **origin,
+        n_structures={name: len(part) for name, part in parts.items()},
+        trained_elements=sorted({s for atoms in parts["training"] for s in atoms.symbols}),
+        held_out_errors=errors,
+    )
+    return json.loads(card.read_text(encoding="utf-8"))
+
+
+def errors_by_dataset(model: TrainableAdapter, structures: Sequence[Atoms]) -> dict[str, dict]:
+    """Mean errors on the structures of each data set, which ``info["dataset"]`` names, in meV.
+
+    Returns
+    -------
+    dict
+        By data set ``energy_mae_meV_per_atom``, ``force_mae_meV_per_angstrom`` and
+        ``force_rmse_meV_per_angstrom``, the latter two over all components of all atoms.
+    """
+    names, summary = [atoms.info["dataset"] for atoms in structures], {}
+    for name, part in prediction_errors(model, structures).groupby(np.array(names), sort=False):
+        energy, force = 1000 * part["energy"].abs(), 1000 * np.concatenate([*part["force"]])
+        summary[name] = {
+            "energy_mae_meV_per_atom": float(energy.mean()),
+            "force_mae_meV_per_angstrom": float(np.abs(force).mean()),
+            "force_rmse_meV_per_angstrom": float(np.sqrt(np.square(force).mean())),
+        }
+    return summary
