@@ -53,6 +53,7 @@ READ = [
     ("c.lmp", DATA.format("\nAtom Type Labels\n\n1 Na\n2 Cl\n", "Cl", "Na"), {}, ["NaCl"]),
     ("a.cif", CIF.format("a", "Na1 0 0 0 1.0", "Cl1 .5 .5 .5 1."), {}, ["NaCl"]),
     ("b.cif", CIF.format("a", "O1 0 0 0 .", "D1 .5 .5 .5 1"), {}, ["OH"]),
+    ("c.cif", CIF.format("a", "Na1 0 0 0 1", "Na2 1 0 0 1"), {}, ["Na"]),  # one site, listed twice
     ("crlf.cif", "\ufeff" + CIF.format("a", "Na 0 0 0 1", "").replace("\n", "\r\n"), {}, ["Na"]),
     ("a.pdb", MODELS.format("1.00", "NA", "1.00", "NA") + "END\n", {}, ["Na", "Na"]),
     ("POSCAR", POSCAR.format("Na_pv Cl\n"), {}, ["NaCl"]),
@@ -99,7 +100,7 @@ REFUSED = [
     ("c.xyz", WATER.format("Atoms. Timestep: 0", "8", "1", "1"), {}, "atom 0 is '8'"),
     ("d.xyz", OHH + "1\n\nBq 0 0 0\n", {}, "line 6, structure 1: .* 'Bq'"),
     ("e.xyz", WATER.format("", *"OHX"), {}, "atom 2 is 'X'"),
-    ("f.xyz", WATER.format('stress="1 2 3 4 5"', *"OHH"), {}, "line 1, structure 0: .*stress"),
+    ("f.xyz", WATER.format('stress="1 2 3 4 5"', *"OHH"), {}, "line 1, .*stress has 5 numbers"),
     ("g.xyz", OHH + "\nnotes\n", {}, "line 7, .*'notes' is no number"),
     ("h.xyz", "0\n\n", {}, "h.xyz: holds no structure"),
     ("i.xyz", OHH, {"types": ["Na", "Xx"]}, "types: 'Xx' is no element"),

@@ -11,7 +11,7 @@ from ..resources import InputError
 MIN_DISTANCE = 0.1  # between two atoms
 MIN_HEIGHT = 0.5  # of a cell along a periodic direction
 MAX_LENGTH = 1000.0  # of a cell vector, or the extent where nothing is periodic
-NEIGHBOUR_CUTOFF, MAX_NEIGHBOURS = 6.0, 1500  # of an atom on average
+CUTOFF, MAX_NEIGHBOURS = 6.0, 1500  # of an atom on average
 
 
 def cell_and_inverse(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
@@ -41,14 +41,20 @@ def check_structure(atoms: Atoms, where: str) -> None:
     where
         How the message names it, such as the file and the index.
     """
+    if why := find_fault(atoms):
+        raise InputError(f"{where}: {why}.")
+
+
+def find_fault(atoms: Atoms) -> str:
+    """Why a structure is refused by `check_structure`, nothing if it is not."""
     if len(atoms) == 0:
-        raise InputError(f"{where}: has no atoms.")
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        raise InputError(f"{where}: has a position or cell that is not a finite number.")
+        return "has no atoms"
+    if not np.isfinite([*atoms.positions, *atoms.cell.array]).all():
+        return "has a position or cell that is not a finite number"
     odd = np.flatnonzero((atoms.numbers < 1) | (atoms.numbers > 118))
     if len(odd):
         z = atoms.numbers[odd[0]]
-        raise InputError(f"{where}: atom {odd[0]} is of unknown element, its atomic number is {z}.")
+        return f"atom {odd[0]} is of unknown element, its atomic number is {z}"
     pbc = atoms.pbc
     with np.errstate(all="ignore"):  # numbers that are too large are refused below
         cell, inverse = cell_and_inverse(atoms)
@@ -56,37 +62,26 @@ def check_structure(atoms: Atoms, where: str) -> None:
         scaled = atoms.positions @ inverse
         lengths = np.where(pbc, atoms.cell.lengths(), np.ptp(scaled, axis=0))
     if (lengths > MAX_LENGTH).any():
-        extent = f"extends over {lengths.max():.3g} angstrom, more than {MAX_LENGTH:g}"
-        raise InputError(f"{where}: {extent}, too much for a list of neighbours.")
+        return f"extends over {lengths.max():.3g} angstrom, more than {MAX_LENGTH:g}"
     thin = pbc & ~(np.minimum(heights, lengths) >= MIN_HEIGHT)  # parallel vectors have no height
     if thin.any():
-        height = f"is less than {MIN_HEIGHT:g} angstrom high along its periodic vector"
-        raise InputError(f"{where}: its cell {height} {np.argmax(thin)}; reduce the cell.")
-    check_neighbours(scaled, pbc, cell, heights, where)
-
-
-def check_neighbours(
-    scaled: np.ndarray, pbc: np.ndarray, cell: np.ndarray, heights: np.ndarray, where: str
-) -> None:
-    """Raise `InputError` if atoms have too many neighbours, or are too close to one.
-
-    The tree holds the atoms in a rectangular box with the heights of the cell: distances in it are
-    never larger than between the atoms themselves.
-    """
+        height = f"less than {MIN_HEIGHT:g} angstrom high along its periodic vector"
+        return f"its cell is {height} {np.argmax(thin)}; reduce the cell"
+    # In a rectangular box with the heights of the cell distances are never larger than those
+    # between the atoms themselves.
     x = np.where(pbc, scaled - np.floor(scaled), scaled) * heights
     tree = cKDTree(np.where(pbc & (x >= heights), 0, x), boxsize=np.where(pbc, heights, 0))
     # images of the box, times the share of a cube that a sphere takes
-    factor = (2 * NEIGHBOUR_CUTOFF / heights[pbc]).clip(1).prod() * np.pi / 6 * heights.prod()
-    factor /= abs(np.linalg.det(cell)) * len(scaled)
-    if factor * len(scaled) ** 2 > MAX_NEIGHBOURS:  # or else there cannot be too many
-        n = factor * tree.count_neighbors(tree, NEIGHBOUR_CUTOFF, p=np.inf)
-        if n > MAX_NEIGHBOURS:
-            many = f"{n:.3g} neighbours within {NEIGHBOUR_CUTOFF:g} angstrom"
-            raise InputError(f"{where}: an atom has about {many}, more than {MAX_NEIGHBOURS}.")
+    factor = (2 * CUTOFF / heights[pbc]).clip(1).prod() * np.pi / 6 * heights.prod()
+    factor /= abs(np.linalg.det(cell)) * len(atoms)
+    n = factor * tree.count_neighbors(tree, CUTOFF, p=np.inf)
+    if n > MAX_NEIGHBOURS:
+        many = f"{n:.3g} neighbours within {CUTOFF:g} angstrom"
+        return f"an atom has about {many}, more than {MAX_NEIGHBOURS}"
     pairs = tree.query_pairs(MIN_DISTANCE, p=np.inf, output_type="ndarray")
     apart = np.subtract(*scaled[pairs.T])
     distances = np.linalg.norm((apart - np.where(pbc, np.rint(apart), 0)) @ cell, axis=1)
     if (distances < MIN_DISTANCE).any():
         (i, j), d = pairs[distances.argmin()], distances.min()
-        apart = f"atoms {i} and {j} are {d:.2g} angstrom apart, less than {MIN_DISTANCE:g}"
-        raise InputError(f"{where}: {apart}.")
+        return f"atoms {i} and {j} are {d:.2g} angstrom apart, less than {MIN_DISTANCE:g}"
+    return ""

@@ -104,29 +104,6 @@ def group_by_origin(structures: Sequence[Atoms]) -> np.ndarray:
     return np.array([str(next(info[key] for key in ORIGIN_KEYS if key in info)) for info in infos])
 
 
-def nearest_distances(atoms: Atoms) -> np.ndarray:
-    """(n_atoms,) distance to the nearest neighbour (Å), 6 where none is nearer."""
-    centre, distance = neighbor_list("id", atoms, REACH)
-    nearest = np.full(len(atoms), REACH)
-    np.minimum.at(nearest, centre, distance)
-    return nearest
-
-
-def physical_properties(atoms: Atoms) -> dict[str, float]:
-    """Those of `UNITS` that are known of a structure; see `structure_table`."""
-    known = atoms.calc.results if atoms.calc else {}
-    found = {"distance": nearest_distances(atoms).mean()}
-    if "energy" in known:
-        found["energy"] = known["energy"] / len(atoms)
-    if "stress" in known:
-        found["pressure"] = -atoms.get_stress()[:3].mean() / GPa
-    if "forces" in known:
-        found["force"] = np.linalg.norm(known["forces"], axis=1).mean()
-    if atoms.pbc.all():
-        found["volume"] = atoms.get_volume() / len(atoms)
-    return found
-
-
 def structure_table(dataset: str | Path | Sequence[Atoms]) -> pd.DataFrame:
     r"""Each structure's formula, size, kind, origin and physical properties.
 
@@ -155,19 +132,24 @@ def structure_table(dataset: str | Path | Sequence[Atoms]) -> pd.DataFrame:
     if isinstance(dataset, str) and shipped.is_file():
         return pd.read_csv(shipped, index_col="structure", keep_default_na=False, na_values=[""])
     structures = load_structures(dataset) if isinstance(dataset, str | Path) else dataset
-    rows = [
-        {
+    distances = atom_table(structures).groupby("structure")["distance"].mean()
+    rows = []
+    for atoms, origin in zip(structures, group_by_origin(structures), strict=True):
+        known = atoms.calc.results if atoms.calc else {}
+        stress = atoms.get_stress()[:3] if "stress" in known else np.nan
+        about = {
             "formula": atoms.get_chemical_formula(),
             "elements": "-".join(sorted({*atoms.symbols})),
             "n_atoms": len(atoms),
             "subset": atoms.info.get("subset"),
             "origin": origin,
-            **physical_properties(atoms),
+            "energy": known.get("energy", np.nan) / len(atoms),
+            "pressure": -np.mean(stress) / GPa,
+            "force": np.mean(np.linalg.norm(known.get("forces", [[np.nan]]), axis=1)),
+            "volume": atoms.get_volume() / len(atoms) if atoms.pbc.all() else np.nan,
         }
-        for atoms, origin in zip(structures, group_by_origin(structures), strict=True)
-    ]
-    columns = ["formula", "elements", "n_atoms", "subset", "origin", *UNITS]
-    return pd.DataFrame(rows, columns=columns).rename_axis("structure")
+        rows.append(about)
+    return pd.DataFrame(rows).assign(distance=distances).rename_axis("structure")
 
 
 def atom_table(dataset: str | Path | Sequence[Atoms]) -> pd.DataFrame:
@@ -197,8 +179,10 @@ def atom_table(dataset: str | Path | Sequence[Atoms]) -> pd.DataFrame:
     structures = load_structures(dataset) if isinstance(dataset, str | Path) else dataset
     tables = []
     for index, atoms in enumerate(structures):
-        centre = neighbor_list("i", atoms, natural_cutoffs(atoms, mult=BOND))
-        columns = {"structure": index, "element": [*atoms.symbols]}
-        columns["coordination"] = np.bincount(centre, minlength=len(atoms))
-        tables.append(pd.DataFrame(columns | {"distance": nearest_distances(atoms)}))
+        bonded = neighbor_list("i", atoms, natural_cutoffs(atoms, mult=BOND))
+        coordination = np.bincount(bonded, minlength=len(atoms))
+        nearest, (centre, distance) = np.full(len(atoms), REACH), neighbor_list("id", atoms, REACH)
+        np.minimum.at(nearest, centre, distance)
+        columns = {"element": [*atoms.symbols], "coordination": coordination, "distance": nearest}
+        tables.append(pd.DataFrame({"structure": index} | columns))
     return pd.concat(tables, ignore_index=True)

@@ -3,19 +3,18 @@
 import io
 import json
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 from ase.io import read
+from ase.io.cif import CIFBlock, parse_cif
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats, open_with_compression
+from scipy.spatial import cKDTree
 
 from ..resources import InputError, unknown_name
 
@@ -68,17 +67,10 @@ def list_frames(path: Path, name: str | None, types: Types) -> Frames:
     if name in GUESSED:
         raise InputError(f"ASE guesses the elements of {name} files; convert it to extended XYZ.")
     if name not in READERS:
-        return as_frames(read_with_ase(path, name))
+        return as_frames(read(path, ":", name, do_not_split_by_at_sign=True))
     with open_with_compression(str(path), "rb") as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace").read()
-    return READERS[name](FORTRAN.sub(r"\1E\2", text), name, types)
-
-
-def read_with_ase(source: Path | io.StringIO, name: str, **options: Any) -> list[Atoms]:
-    """All frames, D and T among the elements, or an error where a line would be lost."""
-    with mock.patch.dict(atomic_numbers, HYDROGENS), warnings.catch_warnings():
-        warnings.filterwarnings("error", "Wrong number .* of tokens")
-        return read(source, ":", format=name, do_not_split_by_at_sign=True, **options)
+    return READERS[name](FORTRAN.sub(r"\1E\2", text), types)
 
 
 def as_frames(structures: Iterable[Atoms]) -> Frames:
@@ -100,7 +92,7 @@ def set_elements(atoms: Atoms, labels: Sequence, types: Types, known: Mapping[st
     return atoms
 
 
-def read_xyz(text: str, name: str, types: Types) -> Frames:
+def read_xyz(text: str, types: Types) -> Frames:
     """Frames of a plain or extended XYZ file; blank lines may stand between them."""
     lines, start = text.removesuffix("\n").split("\n"), 0
     while start < len(lines):
@@ -121,7 +113,10 @@ def parse_xyz(lines: list[str], types: Types) -> Atoms:
     if "Properties=" not in comment:
         comment = f"Properties=species:S:1:pos:R:3 {comment}"
     comment = re.sub(r"\b(species|symbols):S:1\b", "_label:S:1", comment)
-    (atoms,) = read_with_ase(io.StringIO("\n".join([count, comment, *rows])), "extxyz")
+    for key, value in re.findall(r'\b(Lattice|stress|virial)="([^"]*)"', comment):
+        if (n := len(re.findall(r"[^\s,]+", value))) != 9:
+            raise InputError(f"its {key} has {n} numbers, not 9.")
+    atoms = read(io.StringIO("\n".join([count, comment, *rows])), format="extxyz")
     labels = atoms.arrays.pop("_label", atoms.arrays.get("element", atoms.arrays.get("type")))
     if labels is None or atoms.numbers.any():
         return atoms
@@ -131,26 +126,29 @@ def parse_xyz(lines: list[str], types: Types) -> Atoms:
     return set_elements(atoms, labels, types, ELEMENTS | {str(z): z for z in numbers})
 
 
-def read_cif(text: str, name: str, types: Types) -> Frames:
-    """The blocks that have sites, each of which one element occupies."""
-    for atoms in read_with_ase(io.StringIO(text), name, store_tags=True):
-        tags = {key: atoms.info.pop(key) for key in [*atoms.info] if key.startswith("_")}
-        labels = tags.get("_atom_site_type_symbol", tags.get("_atom_site_label"))
-        yield "", partial(check_cif, atoms, labels)
+def read_cif(text: str, types: Types) -> Frames:
+    """The blocks that have sites."""
+    blocks = parse_cif(io.StringIO(text))
+    return [("", partial(parse_block, block)) for block in blocks if block.has_structure()]
 
 
-def check_cif(atoms: Atoms, labels: Sequence[str]) -> Atoms:
-    """Refuse capital letters, of which ASE takes the first, and sites that ASE has merged."""
-    for label in labels:
+def parse_block(block: CIFBlock) -> Atoms:
+    """A cell, of which ASE keeps the first of the sites that are one.
+
+    Labels in capitals, of which it takes the first letter, are refused.
+    """
+    for label in block.get("_atom_site_type_symbol", block.get("_atom_site_label")):
         if re.match("[A-Z]{2}", label) and (long := label[:2].capitalize()) in ELEMENTS:
             raise InputError(f"its site {label} is of {long} or {label[0]}; write which.")
-    kinds = atoms.arrays.get("spacegroup_kinds", range(len(labels)))
-    if len({*kinds}) < len(labels):
-        raise InputError(f"two of its sites are one; list each once, or {ORDERED}.")
+    atoms, listed = block.get_atoms(), block.get_unsymmetrized_structure()
+    kept, sites = (a.get_scaled_positions() % 1 % 1 for a in (atoms, listed))
+    nearest = cKDTree(kept, boxsize=1).query(sites)[1]
+    if atoms.pbc.all() and (atoms.numbers[nearest] != listed.numbers).any():
+        raise InputError(f"two of its sites are one, but not of one element; {ORDERED}.")
     return atoms
 
 
-def read_json(text: str, name: str, types: Types) -> Frames:
+def read_json(text: str, types: Types) -> Frames:
     """Structures of pymatgen or OPTIMADE, wherever they stand, or those of ASE."""
     found = []
 
@@ -160,71 +158,67 @@ def read_json(text: str, name: str, types: Types) -> Frames:
         return node
 
     json.loads(text, object_hook=collect)
-    return found or as_frames(read_with_ase(io.StringIO(text), name))
+    return found or as_frames(read(io.StringIO(text), ":", "json"))
 
 
 def parse_json(node: dict) -> Atoms:
     """A Structure or Molecule of pymatgen, or an OPTIMADE entry."""
-    from pymatgen.core import Lattice, Molecule, Structure  # slow to import
+    from pymatgen.core import Molecule, Structure  # slow to import
 
+    kinds = node.get("species", ())  # of which pymatgen's adapter of OPTIMADE takes no account
+    ordered = all(kind["concentration"] == [1] for kind in kinds)
     if "sites" in node:
         found = (Structure if "lattice" in node else Molecule).from_dict(node)
-    else:  # pymatgen's adapter takes no account of the shares
-        shares = {}
-        for kind in node["species"]:
-            pairs = zip(kind["chemical_symbols"], kind["concentration"], strict=True)
-            shares[kind["name"]] = {symbol: c for symbol, c in pairs if symbol != "vacancy"}
-        species = [shares[label] for label in node["species_at_sites"]]
-        lattice = Lattice(node["lattice_vectors"], pbc=[bool(d) for d in node["dimension_types"]])
-        positions = node["cartesian_site_positions"]
-        found = Structure(lattice, species, positions, coords_are_cartesian=True)
-    if not found.is_ordered:
+        ordered = found.is_ordered
+    if not ordered:
         raise InputError(f"its sites are occupied in part; {ORDERED}.")
-    with mock.patch.dict(atomic_numbers, HYDROGENS):
+    if "sites" in node:
         return found.to_ase_atoms(msonable=False)
+    symbols = {kind["name"]: kind["chemical_symbols"][0] for kind in kinds}
+    symbols = [symbols[name] for name in node["species_at_sites"]]
+    cell, pbc = node["lattice_vectors"], [bool(d) for d in node["dimension_types"]]
+    return Atoms(symbols, node["cartesian_site_positions"], cell=cell, pbc=pbc)
 
 
-def read_pdb(text: str, name: str, types: Types) -> Frames:
+def read_pdb(text: str, types: Types) -> Frames:
     """The models. What stands above the first, such as its cell, holds for all."""
     text = re.sub(r"^((?:ATOM  |HETATM).{70}) [DT]\b", r"\1 H", text, flags=re.MULTILINE)
     rows = re.findall(r"^(?:ATOM|HETATM).*", text, re.MULTILINE)
     if not all(row[76:78].strip().capitalize() in ELEMENTS for row in rows):
         raise InputError("an atom has a name, but no element in columns 77 and 78; write it there.")
-    structures = read_with_ase(io.StringIO(text), name)
+    structures = read(io.StringIO(text), ":", "proteindatabank")
     for atoms in structures:
         if not atoms.pbc.any():
             atoms.cell, atoms.pbc = structures[0].cell, structures[0].pbc
     return as_frames(structures)
 
 
-def read_poscar(text: str, name: str, types: Types) -> Frames:
+def read_poscar(text: str, types: Types) -> Frames:
     """A POSCAR; VASP 4 leaves out the line of elements."""
     lines = text.split("\n")
     if re.match(r"\s*\d", "".join(lines[5:6])):
         if not types:
             raise InputError(f"has no line of elements; {TELL}.")
         lines.insert(5, " ".join(types.values()))
-    return as_frames(read_with_ase(io.StringIO("\n".join(lines)), name))
+    return as_frames(read(io.StringIO("\n".join(lines)), ":", "vasp"))
 
 
-def read_dump(text: str, name: str, types: Types) -> Frames:
+def read_dump(text: str, types: Types) -> Frames:
     """Frames of a LAMMPS dump, with C for every type if nobody told LAMMPS the elements."""
-    told = re.search("^ITEM: ATOMS .*element", text, re.MULTILINE) and not types
-    for atoms in read_with_ase(io.StringIO(text), name):
+    given = re.search("^ITEM: ATOMS .*element", text, re.MULTILINE) and not types
+    for atoms in read(io.StringIO(text), ":", "lammps-dump-text"):
         atoms.calc = None  # its units are not known, and ASE makes up an energy
         labels = atoms.arrays.get("type", [])
-        if told and ({*atoms.symbols} != {"C"} or len({*labels}) < 2):
-            yield "", atoms.copy
-        else:
-            yield "", partial(set_elements, atoms, labels, types, {})
+        certain = given and ({*atoms.symbols} != {"C"} or len({*labels}) < 2)
+        yield "", atoms.copy if certain else partial(set_elements, atoms, labels, types, {})
 
 
-def read_lammps_data(text: str, name: str, types: Types) -> Frames:
+def read_lammps_data(text: str, types: Types) -> Frames:
     """Atoms in the order of their ids; `types`, labels or masses tell the elements."""
     if not types and "Atom Type Labels" in text:
         types = dict(re.findall(r"^\s*(\d+)\s+([A-Z][a-z]?)\s*$", text, re.MULTILINE))
     options = {"Z_of_type": {n: n for n in range(1, 119)}, "sort_by_id": False}
-    (atoms,) = read_with_ase(io.StringIO(text), name, **options)
+    atoms = read(io.StringIO(text), format="lammps-data", **options)
     atoms = atoms[atoms.arrays["id"].argsort()]  # whose numbers are types as yet
     masses = atoms.arrays.get("masses", np.zeros(len(atoms)))
     nearest = abs(atomic_masses - masses[:, None]).argmin(axis=1)

@@ -3,19 +3,22 @@
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import atomic_numbers
 from ase.io.formats import string2index
 
 from ..resources import DATA, InputError, check_sha256, fetch, registry, unknown_name
 from .checks import check_structure
-from .formats import ORDERED, find_format, list_frames, read_types
+from .formats import HYDROGENS, ORDERED, find_format, list_frames, read_types
 
 # what the models take for granted
 NEUTRAL = {"charge": ("0", "0.0"), "total_charge": ("0", "0.0"), "spin": ("0", "1")}
@@ -113,9 +116,14 @@ def load_structures(
 
 @contextmanager
 def guard(where: str | Path, skip_bad: bool) -> Iterator[None]:
-    """Turn whatever the many parsers of ASE raise into a sentence that names the place."""
+    """Turn whatever the many parsers of ASE raise into a sentence that names the place.
+
+    They take D and T for hydrogen meanwhile, and raise where they would leave out a line.
+    """
     try:
-        yield
+        with mock.patch.dict(atomic_numbers, HYDROGENS), warnings.catch_warnings():
+            warnings.filterwarnings("error", "Wrong number .* of tokens")
+            yield
     except Exception as error:
         why = " ".join(str(error).split()).removeprefix(f"{where}: ")
         if not isinstance(error, InputError):
@@ -136,15 +144,15 @@ def find_files(source: str, format: str | None) -> list[tuple[Path, int, slice]]
         wanted = index if isinstance(index, slice) else slice(index, index + 1 or None)
     if text in known:
         files, every = [dataset_file(text)], known[text].get("every", 1)
-    elif os.path.isdir(text):
-        files = [path for path in sorted(Path(text).glob("[!.]*")) if path.is_file()]
-        if others := [path for path in files if not (format or find_format(path))]:
-            names = ", ".join(path.name for path in others)
-            print(f"{text}: left out as no structure files: {names}.", file=sys.stderr)
-        files = [path for path in files if path not in others]
+    elif os.path.isfile(text):
+        files = [Path(text)]
     else:
-        names = [text] if os.path.isfile(text) else sorted(glob(text, recursive=True))
-        if not (files := [Path(name) for name in names if os.path.isfile(name)]):
+        names = glob(f"{escape(text)}/*" if os.path.isdir(text) else text, recursive=True)
+        found = [Path(name) for name in sorted(names) if os.path.isfile(name)]
+        files = [path for path in found if format or find_format(path)]
+        for path in {*found} - {*files}:
+            print(f"{path}: left out, no structure file.", file=sys.stderr)
+        if not files:
             raise unknown_name(text, "file or data set", known)
     return [(file, every, wanted) for file in files]
 
@@ -180,7 +188,9 @@ def set_labels(atoms: Atoms, energy_key: str) -> None:
     if (forces := key.replace("energy", "forces")) in known:
         results["forces"] = np.reshape(known[forces], (len(atoms), 3)).astype(float)
     if (stress := key.replace("energy", "stress")) in known:
-        full = np.reshape(known[stress], -1).astype(float)
+        full = np.ravel(known[stress]).astype(float)
+        if full.size not in (6, 9):
+            raise InputError(f"its {stress} has {full.size} numbers, not 6 or 9.")
         results["stress"] = full[[0, 4, 8, 5, 2, 1]] if full.size == 9 else full
     atoms.calc = SinglePointCalculator(atoms, **results)
 
