@@ -5,18 +5,17 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from .style import colour_names, family_colours, label_axes
 
 TWIN = "untrained twin"  # a network of the target's own family with random weights
-MARKERS = {"|": 12, "^": 8, "D": 7, "s": 8, "P": 8}  # of the baselines, and their sizes
-HOLLOW = {"fillstyle": "none", "color": "0.15", "markeredgewidth": 1.5}
+MARKERS = {"element": "|", "symmetry-functions": "^", "soap": "D", TWIN: "s"}
+HOLLOW = {"fillstyle": "none", "color": "0.15", "markeredgewidth": 1.5, "markersize": 8}
 
 
 def paired_dots(
     table: pd.DataFrame, hollow: str, full: str, families: Mapping[str, str], **labels: object
-) -> Figure:
+) -> plt.Figure:
     """Two numbers of every model on one line: a hollow dot and a full one.
 
     Parameters
@@ -51,7 +50,7 @@ def paired_dots(
 
 def error_per_target(
     matrix: pd.DataFrame, families: Mapping[str, str], baselines: Sequence[str] = ()
-) -> Figure:
+) -> plt.Figure:
     """A row per model: a dot for each source of another family, their mean as a bar, baselines.
 
     The rows of one family stand together, families and rows in the order of their means. What
@@ -87,23 +86,15 @@ def error_per_target(
     for source, errors in others.iterrows():
         known = errors.dropna().clip(upper=1)
         axis.scatter(known, known.index, color=colours[families[source]], **dot)
-    marks = baseline_errors(matrix, families, baselines, rows)
-    for kind, (marker, size) in zip(marks, MARKERS.items(), strict=False):
-        axis.plot(marks[kind].clip(upper=1), rows, marker, markersize=size, label=kind, **HOLLOW)
-    if len(marks.columns):
-        axis.legend()
+    for name in baselines:
+        twin = rows.map(families) == families[name]
+        own, kind = (rows[twin], TWIN) if twin.any() else (rows, name)
+        errors = matrix.loc[name, own].clip(upper=1)
+        axis.plot(errors, own, MARKERS.get(kind, "P"), label=kind, **HOLLOW)
+    marks, kinds = axis.get_legend_handles_labels()
+    if kinds:
+        one_of_each = dict(zip(kinds, marks, strict=True))
+        axis.legend(one_of_each.values(), one_of_each.keys())
     colour_names(axis, families)
     axis.grid(visible=False, axis="y")
     return label_axes(axis, xlim=(0, 1.01), ylim=(len(rows) - 0.4, -0.6), xlabel="GFRE")
-
-
-def baseline_errors(
-    matrix: pd.DataFrame, families: Mapping[str, str], baselines: Sequence[str], targets: pd.Index
-) -> pd.DataFrame:
-    """(n_targets, n_kinds) errors of the baselines, those of all untrained twins in one column."""
-    table, of_targets = pd.DataFrame(index=targets), targets.map(families)
-    for name in baselines:
-        twin = of_targets == families[name]
-        own, kind = (targets[twin], TWIN) if twin.any() else (targets, name)
-        table.loc[own, kind] = matrix.loc[name, own]
-    return table

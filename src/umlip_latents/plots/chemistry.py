@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-from matplotlib import rc_context
-from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
 from pymatgen.util.plotting import periodic_table_heatmap
 
 from .style import finish
 
 
-def periodic_table(values: Mapping[str, float], *, label: str) -> Figure:
+def periodic_table(values: Mapping[str, float], *, label: str) -> plt.Figure:
     """The periodic table, its cells coloured by a number; grey where there is none.
 
     Parameters
@@ -27,6 +26,6 @@ def periodic_table(values: Mapping[str, float], *, label: str) -> Figure:
     """
     look = {"cmap": "viridis_r", "blank_color": "0.93", "readable_fontcolor": True}
     look |= {"value_format": "%.2f", "value_fontsize": 14, "symbol_fontsize": 17}
-    with rc_context({"figure.constrained_layout.use": False}):  # it asks for a tight one
+    with plt.rc_context({"figure.constrained_layout.use": False}):  # it asks for a tight one
         axis = periodic_table_heatmap(values, label, pymatviz=False, **look)
     return finish(axis.figure)

@@ -5,8 +5,6 @@ from collections.abc import Collection, Mapping
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from .style import finish
 
@@ -20,7 +18,7 @@ def error_heat_maps(
     n_models: int | None = None,
     alike: Collection[str] = (),
     uneven: Collection[str] = (),
-) -> Figure:
+) -> plt.Figure:
     """Errors between 0 and 1, or measures of likeness, a panel for each metric.
 
     Light is alike. Errors above 1 are black. Up to 16 columns, each cell carries its number.
@@ -53,36 +51,25 @@ def error_heat_maps(
     width, height = min(2.7 + names + 0.62 * n_targets, 13), min(1.5 + names + 0.55 * n_sources, 11)
     size = {"figsize": (width, height * len(matrices)), "layout": "constrained"}
     figure, axes = plt.subplots(len(matrices), squeeze=False, **size)
+    errors = sns.color_palette("viridis_r", as_cmap=True).with_extremes(over="black")
+    daggers = {name: f"{name} †" for name in uneven}
+    look = {"vmin": 0, "vmax": 1, "square": True, "xticklabels": True, "yticklabels": True}
     for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
         worse = (marked or {}).get(title, matrix.isin([]))
-        draw_matrix(axis, matrix, worse, title in alike, uneven)
-        axis.set_title(title)
+        text = matrix.map("{:.2f}".format if n_targets <= MAX_ANNOTATED else lambda _: "")
+        look |= {"annot": text.where(~worse, text + "*"), "fmt": "", "annot_kws": {"size": 9}}
+        bar = {"label": "reconstruction error, black above 1", "shrink": 0.8, "extend": "max"}
+        if title in alike:
+            bar |= {"label": "similarity", "extend": "neither"}
+        look |= {"cmap": "viridis" if title in alike else errors, "cbar_kws": bar}
+        sns.heatmap(matrix.rename(index=daggers, columns=daggers), ax=axis, **look)
         for line, n in ((axis.axhline, n_sources), (axis.axvline, n_targets)):
             if n_models and n_models < n:
                 line(n_models, color="white", linewidth=3)
+        stars = "\n* not below the mean of the same neighbours" if worse.any(axis=None) else ""
+        few = "\n† a few structures carry the variance" if {*uneven} & {*one.index, *one} else ""
+        axis.set(title=title, xlabel=f"target{stars}{few}", ylabel="source")
+        axis.grid(visible=False)
+        axis.tick_params(axis="x", rotation=90)
+        axis.tick_params(axis="y", rotation=0)
     return finish(figure)
-
-
-def draw_matrix(
-    axis: Axes, matrix: pd.DataFrame, worse: pd.DataFrame, alike: bool, uneven: Collection[str]
-) -> None:
-    """Draw one panel of `error_heat_maps`, with the notes that its reader needs."""
-    text = matrix.map("{:.2f}".format if matrix.shape[1] <= MAX_ANNOTATED else lambda _: "")
-    above = not alike and (matrix > 1).any(axis=None)
-    notes = {
-        "* not below the mean of the same neighbours": worse.any(axis=None),
-        "black: above 1": above,
-        "† a few structures carry the variance": {*matrix.index, *matrix.columns} & {*uneven},
-    }
-    errors = sns.color_palette("viridis_r", as_cmap=True).with_extremes(over="black")
-    bar = {"label": "similarity" if alike else "reconstruction error", "shrink": 0.8}
-    bar["extend"] = "max" if above else "neither"
-    look = {"cmap": "viridis" if alike else errors, "vmin": 0, "vmax": 1, "square": True}
-    look |= {"annot": text.where(~worse, text + "*"), "fmt": "", "annot_kws": {"size": 9}}
-    daggers = {name: f"{name} †" for name in uneven}
-    shown = matrix.rename(index=daggers, columns=daggers)
-    sns.heatmap(shown, cbar_kws=bar, ax=axis, xticklabels=True, yticklabels=True, **look)
-    axis.set(xlabel="\n".join(["target", *filter(notes.get, notes)]), ylabel="source")
-    axis.grid(visible=False)
-    axis.tick_params(axis="x", rotation=90)
-    axis.tick_params(axis="y", rotation=0)

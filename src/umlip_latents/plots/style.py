@@ -5,10 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import seaborn as sns
-from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ..resources import atomic_write
@@ -60,7 +57,7 @@ def family_colours(families: Mapping[str, str]) -> dict[str, str]:
     return {f: FAMILY_COLOURS.get(f, "#222222") for f in families.values()}
 
 
-def colour_names(axis: Axes, families: Mapping[str, str]) -> None:
+def colour_names(axis: plt.Axes, families: Mapping[str, str]) -> None:
     """Give the labels of the rows, which begin with a model's name, the colours of its family.
 
     Examples
@@ -76,7 +73,7 @@ def colour_names(axis: Axes, families: Mapping[str, str]) -> None:
         label.set_color(FAMILY_COLOURS.get(family, "#222222"))
 
 
-def finish(figure: Figure) -> Figure:
+def finish(figure: plt.Figure) -> plt.Figure:
     """Take a figure off pyplot's list, or a notebook would show it a second time.
 
     Examples
@@ -89,7 +86,7 @@ def finish(figure: Figure) -> Figure:
     return figure
 
 
-def label_axes(axis: Axes, **labels: str) -> Figure:
+def label_axes(axis: plt.Axes, **labels: str) -> plt.Figure:
     """Label the axes, move their legend above them, and return the figure.
 
     Parameters
@@ -130,7 +127,7 @@ def plain_log_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: plt.Figure, path: Path) -> None:
     """Write a figure, its text as text, in the format that the file's ending names.
 
     Parameters
@@ -149,9 +146,9 @@ def save_figure(figure: Figure, path: Path) -> None:
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_figure(Figure(), Path(folder, "empty.svg"))
+    ...     save_figure(plt.Figure(), Path(folder, "empty.svg"))
     ...     Path(folder, "empty.svg").read_text()[:5]
     '<?xml'
     """
-    with rc_context({"svg.fonttype": "none"}), atomic_write(path) as temporary:
+    with plt.rc_context({"svg.fonttype": "none"}), atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], bbox_inches="tight")

@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
@@ -17,7 +16,7 @@ def family_tree(
     *,
     fine_tuned: Collection[str] = (),
     highlighted: Collection[str] = (),
-) -> Figure:
+) -> plt.Figure:
     """A tree in which two branches join at the mean error between their leaves.
 
     Average linkage (`scipy.cluster.hierarchy.linkage`) of the mean of the errors in both
