@@ -196,7 +196,7 @@ def compare(files: Sequence[Path], figure: Path | None, device: str, **options: 
 @DEVICE
 def place(model: str, structures: str, report: Path | None, trust: bool, **options: Any) -> Answer:
     """Where a MODEL stands among the published ones."""
-    from .analysis.report import format_text, write_report
+    from .analysis.place import format_text, write_report
 
     loaded = latents.load_model(model, trust=trust, device=options.pop("device"))
     found = latents.place(loaded, structures, **options)

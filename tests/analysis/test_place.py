@@ -5,7 +5,7 @@ import re
 import pytest
 
 from umlip_latents import InputError, load_model, place
-from umlip_latents.analysis.report import format_text, write_report
+from umlip_latents.analysis.place import format_text, write_report
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist, pdist
 
 from umlip_latents import cumulant_features, extract_features
-from umlip_latents.analysis.properties import rotated, translated
+from umlip_latents.analysis.properties import equivalent_copies
 from umlip_latents.analysis.selection import (
     CUMULANT_ORDER,
     farthest_points,
@@ -56,8 +56,7 @@ def test_copies_of_a_crystal_are_duplicates(name, models, crystals):
     rng = np.random.default_rng(0)
     copies, strained = [], [a.copy() for a in crystals]
     for atoms in crystals:
-        copies += [rotated(atoms, rng), translated(atoms, rng)]
-        copies += [atoms[rng.permutation(len(atoms))], atoms.repeat((2, 1, 1))]
+        copies += equivalent_copies(atoms, rng).values()
     for atoms in strained:
         atoms.set_cell(atoms.cell.array * 1.05, scale_atoms=True)
     found = extract_features([*crystals, *copies, *strained], models[name], progress=False)

@@ -9,7 +9,6 @@ from ..models.catalogue import list_models
 
 # what the catalogue says of a training
 ASPECTS = ("architecture", "trained_on", "functional", "objective")
-NO_DIFFERENCE = "another training"
 
 
 def matched_pairs(names: Sequence[str]) -> pd.DataFrame:
@@ -43,7 +42,7 @@ def matched_pairs(names: Sequence[str]) -> pd.DataFrame:
         differs = [a.replace("trained_on", "data") for a in ASPECTS if one[a] != other[a]]
         if "architecture" in differs and {"data", "functional"} & {*differs}:
             continue
-        aspect = " and ".join(differs) or NO_DIFFERENCE
+        aspect = " and ".join(differs) or "another training"
         if one["family"] == other["family"]:
             aspect = aspect.replace("architecture", "version")
         rows.append((source, target, ", ".join(filter(None, (aspect, relation(source, target))))))

@@ -1,11 +1,14 @@
-"""Where a model stands among the published ones."""
+"""Where a model stands among the published ones, as tables, as text and as one HTML page."""
 
+import io
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import jinja2
+import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ..features.extraction import Model, extract_features, load_features
 from ..features.shipped import shipped_models
@@ -15,12 +18,13 @@ from ..measures.comparison import Comparison
 from ..measures.reconstruction import FitOptions
 from ..models.catalogue import list_models
 from ..plots.tree import family_tree
-from ..resources import InputError
+from ..resources import InputError, write_file
 from ..structures.read import load_structures
 from .matched_pairs import relation
 from .properties import effective_dimension, element_share, extreme_share
 
 N_TEST_LOCAL = 40  # atoms on which the local errors of each split are measured
+TEMPLATE = Path(__file__).with_name("report.html")
 PROPERTIES = ["element_share", "effective_dimension", "extreme_share"]
 
 
@@ -54,7 +58,7 @@ class Placement:
     comparison: Comparison
     retention: dict[str, Any]
 
-    def tree(self) -> Figure:
+    def tree(self) -> plt.Figure:
         """The family tree in which the model stands."""
         known, names = list_models(), self.comparison.models
         families = {name: known.get(name, {}).get("family", "yours") for name in names}
@@ -151,15 +155,68 @@ def retention(name: str, start: str, comparison: Comparison) -> dict[str, Any]:
 
     Of a start that is not published nobody knows the family: any published network stands in.
     """
-    known, matrix = list_models(), comparison.matrix("gfre")
+    known, errors = list_models(), comparison.matrix("gfre")[name]
     published = [n for n in comparison.models if n in known and n != start]
     family = known.get(start, {}).get("family")
     kin = [n for n in published if known[n]["family"] == family and not relation(n, start)]
     siblings = kin if family else [n for n in published if "architecture" in known[n]]
-    found: dict[str, Any] = {"start": start, "gfre": float(matrix.loc[start, name])}
+    found: dict[str, Any] = {"start": start, "gfre": float(errors[start])}
     if siblings:
-        sibling = min(siblings, key=lambda n: matrix.loc[n, name])
+        sibling = errors[siblings].idxmin()
         ratio = comparison.ratio([(start, name)], [(sibling, name)])
-        found |= {"sibling": sibling, "sibling_gfre": float(matrix.loc[sibling, name])}
+        found |= {"sibling": sibling, "sibling_gfre": float(errors[sibling])}
         found |= {"retention": 1 - ratio.value, "low": 1 - ratio.high, "high": 1 - ratio.low}
     return found
+
+
+def error_table(placement: Placement) -> pd.DataFrame:
+    """The errors with two digits, intervals in brackets behind their number."""
+    text = placement.table.map("{:.2f}".format)
+    for low in [column for column in text if column.endswith("_low")]:
+        name = low.removesuffix("_low")
+        text[name] += " [" + text.pop(low) + ", " + text.pop(f"{name}_high") + "]"
+    text.columns = text.columns.str.replace("_", " ")
+    return text.replace("nan [nan, nan]", "-").rename_axis(None)
+
+
+def summary(placement: Placement) -> dict[str, str]:
+    """What the placement says in a few numbers and names."""
+    found = placement.comparison
+    others = placement.table["distance"].drop([*found.baselines, *found.warnings], errors="ignore")
+    numbers = placement.properties.loc[placement.name].to_dict() | placement.retention
+    rows = {
+        "structures": f"{len(found.structures)} of {placement.dataset}",
+        "nearest checkpoint": f"{others.index[0]}, distance {others.iloc[0]:.2f}",
+        "farthest checkpoint": f"{others.index[-1]}, distance {others.iloc[-1]:.2f}",
+        "not counted": ", ".join(found.warnings) or "none",
+    }
+    for key, value in numbers.items():
+        rows[key.replace("_", " ")] = value if isinstance(value, str) else f"{value:.2f}"
+    return rows
+
+
+def format_text(placement: Placement) -> str:
+    """The summary and the distances, to print."""
+    lines = [f"{name:22}{value}" for name, value in summary(placement).items()]
+    table = error_table(placement)[["distance", "gfre to", "gfre from"]]
+    return "\n".join([f"{placement.name}, {placement.layer}", "", *lines, "", table.to_string()])
+
+
+def write_report(placement: Placement, path: Path) -> None:
+    """One HTML file with the tree, the summary and all errors: no script, no network.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+    picture = io.StringIO()
+    with plt.rc_context({"svg.fonttype": "none"}):
+        placement.tree().savefig(picture, format="svg", bbox_inches="tight")
+    page = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True).render(
+        vars(placement),
+        summary=summary(placement),
+        errors=error_table(placement).to_html(border=0),
+        tree="<svg" + picture.getvalue().partition("<svg")[2],
+    )
+    write_file(path, page)

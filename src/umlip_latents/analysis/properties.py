@@ -136,35 +136,29 @@ def invariance_deviations(model: LatentModel, structures: Sequence[Atoms]) -> di
     >>> max(invariance_deviations(load_model("element"), [bulk("Cu")]).values())
     0.0
     """
-    rng = np.random.default_rng(0)
-    changes = {
-        "rotation": lambda atoms: rotated(atoms, rng),
-        "translation": lambda atoms: translated(atoms, rng),
-        "permutation": lambda atoms: atoms[rng.permutation(len(atoms))],
-        "2x2x2 supercell": lambda atoms: atoms.repeat(1 + atoms.pbc),
-    }
     marked, ends = [atoms.copy() for atoms in structures], np.cumsum([*map(len, structures)])
     for atoms, end in zip(marked, ends, strict=True):  # the row of an atom's features follows it
         atoms.set_array("row", np.arange(end - len(atoms), end))
-    reference, deviations = extract_features(structures, model, progress=False).features, {}
-    for name, change in changes.items():
-        copies = [change(atoms) for atoms in marked]
-        expected = reference[np.concatenate([atoms.arrays["row"] for atoms in copies])]
-        found = extract_features(copies, model, progress=False).features
+    rng, deviations = np.random.default_rng(0), {}
+    copies = [equivalent_copies(atoms, rng) for atoms in marked]
+    reference = extract_features(structures, model, progress=False).features
+    for name in copies[0]:
+        some = [each[name] for each in copies]
+        expected = reference[np.concatenate([atoms.arrays["row"] for atoms in some])]
+        found = extract_features(some, model, progress=False).features
         deviations[name] = float(np.abs(found - expected).max() / np.abs(reference).max())
     return deviations
 
 
-def rotated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
-    """The structure and its cell under a random rotation."""
-    turned = atoms.copy()
+def equivalent_copies(atoms: Atoms, rng: np.random.Generator) -> dict[str, Atoms]:
+    """A structure turned, shifted, renumbered and repeated, by the name of the operation."""
+    turned, shifted = atoms.copy(), atoms.copy()
     turned.rotate(rng.uniform(30, 330), rng.normal(size=3), rotate_cell=True)
-    return turned
-
-
-def translated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
-    """The structure shifted by a random vector, and wrapped back where it is periodic."""
-    shifted = atoms.copy()
     shifted.translate(rng.uniform(-5, 5, 3))
     shifted.wrap()
-    return shifted
+    return {
+        "rotation": turned,
+        "translation": shifted,
+        "permutation": atoms[rng.permutation(len(atoms))],
+        "2x2x2 supercell": atoms.repeat(1 + atoms.pbc),
+    }

@@ -5,12 +5,12 @@ other's own readout, gives energies. They are held against the other network's, 
 not agree on the zero of energy. What a readout adds for each element is not stitched.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
 import pandas as pd
-from torch import Tensor, as_tensor
+from torch import as_tensor
 
 from ..features.table import Features, common_structures
 from ..measures.comparison import bootstrap_medians, interval
@@ -80,19 +80,25 @@ def stitching_errors(
     samples, errors, rng = [], [], np.random.default_rng(0)
     for train, test in splits:
         parts = [*(train[half] for half in two_folds(len(train), labels[train])), test]
-        x = [as_tensor(standardize(table, train)) for table in tables]
-        scaled = [rescale(readout, table[train]) for readout, table in known]
-        goals = [[rows[part] for part in parts] for rows in x[n:]]
-        found = run_tasks(stitch, [(rows, goals, scaled, parts) for rows in x[:n]], count_jobs())
-        stitched, gfres = zip(*found, strict=True)
-        missed = means(np.array(stitched), one.n_atoms) - energies
+        x = [standardize(table, train) for table in tables]
+        rows = [[as_tensor(table[part]) for part in parts] for table in x]
+        tasks = [(of, rows[n:], TIKHONOV, [*map(len, parts[:2])]) for of in rows[:n]]
+        stitched, gfres = [], []
+        for of, maps in zip(x[:n], run_tasks(fit_maps, tasks, count_jobs()), strict=True):
+            for weights, y, (readout, last) in zip(maps, x[n:], known, strict=True):
+                found = of @ weights.numpy()  # a last layer that is centred and scaled
+                gfres.append(np.linalg.norm(found[test] - y[test]) / len(test) ** 0.5)
+                scale, mean = np.sqrt(last[train].var(axis=0).sum()), last[train].mean(axis=0)
+                stitched.append(means(readout.energies(scale * found + mean), one.n_atoms))
+        missed = np.reshape(stitched, (n, *energies.shape)) - energies
         trained, tested = np.unique(place[train]), np.unique(place[test])
         shifts = np.linalg.pinv(shares[:, trained]) @ shares
         shifted, left = (e - e[..., trained] @ shifts for e in (missed, energies))
         of = dict(zip(targets, left, strict=True))
         own = np.array([left - of.get(name, np.nan) for name in sources])
         wrong = 1000 * np.abs(np.broadcast_arrays(missed, shifted, own, left))[..., tested]
-        samples.append([*wrong.mean(axis=-1), np.median(wrong[0], axis=-1), gfres])
+        medians, gfre = np.median(wrong[0], axis=-1), np.reshape(gfres, (n, -1))
+        samples.append([*wrong.mean(axis=-1), medians, gfre])
         draws = [slice(None), *rng.integers(len(tested), size=(n_bootstrap, len(tested)))]
         errors.append(np.array([wrong[0][..., draw].mean(axis=-1) for draw in draws]))
     rows = pd.DataFrame(product(sources, targets), columns=["source", "target"])
@@ -104,27 +110,3 @@ def stitching_errors(
 def means(values: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
     """(..., n_structures) means over the atoms of each structure of (..., n_atoms) values."""
     return np.add.reduceat(values, np.cumsum(n_atoms) - n_atoms, axis=-1) / n_atoms
-
-
-def rescale(readout: Readout, last: np.ndarray) -> Readout:
-    """The readout of last layers that were centred and scaled as these are by `standardize`."""
-    scale, shift = np.sqrt(last.var(axis=0).sum()), last.mean(axis=0) @ readout.weights
-    return Readout(scale * readout.weights, readout.biases + shift)
-
-
-def stitch(
-    x: Tensor,
-    ys: Sequence[Sequence[Tensor]],
-    readouts: Sequence[Readout],
-    parts: Sequence[np.ndarray],
-) -> tuple[list[np.ndarray], list[float]]:
-    """For each target the energies of all atoms in eV, and the GFRE.
-
-    The rows of x are those of all atoms, of each target those of the parts: two folds and a test.
-    """
-    rows = [x[part] for part in parts]
-    maps, energies, errors = fit_maps(rows, ys, TIKHONOV, [*map(len, parts[:2])]), [], []
-    for weights, y, (of_last, biases) in zip(maps, ys, readouts, strict=True):
-        energies.append(Readout(weights.numpy() @ of_last, biases).energies(x.numpy()))
-        errors.append((y[2] - rows[2] @ weights).norm().item() / len(y[2]) ** 0.5)
-    return energies, errors
