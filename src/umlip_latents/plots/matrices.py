@@ -49,8 +49,8 @@ def error_heat_maps(
     n_sources, n_targets = one.shape
     names = 0.09 * max(map(len, [*one.index, *one.columns]))  # inches
     width, height = min(2.7 + names + 0.62 * n_targets, 13), min(1.5 + names + 0.55 * n_sources, 11)
-    size = {"figsize": (width, height * len(matrices)), "layout": "constrained"}
-    figure, axes = plt.subplots(len(matrices), squeeze=False, **size)
+    look = {"layout": "constrained", "gridspec_kw": {"hspace": 0.05}, "squeeze": False}
+    figure, axes = plt.subplots(len(matrices), figsize=(width, height * len(matrices)), **look)
     errors = sns.color_palette("viridis_r", as_cmap=True).with_extremes(over="black")
     daggers = {name: f"{name} †" for name in uneven}
     look = {"vmin": 0, "vmax": 1, "square": True, "xticklabels": True, "yticklabels": True}
@@ -58,7 +58,7 @@ def error_heat_maps(
         worse = (marked or {}).get(title, matrix.isin([]))
         text = matrix.map("{:.2f}".format if n_targets <= MAX_ANNOTATED else lambda _: "")
         look |= {"annot": text.where(~worse, text + "*"), "fmt": "", "annot_kws": {"size": 9}}
-        bar = {"label": "reconstruction error, black above 1", "shrink": 0.8, "extend": "max"}
+        bar = {"label": "error, black above 1", "shrink": 0.8, "extend": "max"}
         if title in alike:
             bar |= {"label": "similarity", "extend": "neither"}
         look |= {"cmap": "viridis" if title in alike else errors, "cbar_kws": bar}
