@@ -9,15 +9,15 @@ from .features.table import Features as Features
 from .features.transformer import LatentFeatures as LatentFeatures
 from .measures.compare import compare as compare
 from .measures.comparison import Comparison as Comparison
-from .measures.reconstruction import FitOptions as FitOptions
+from .measures.gfre import streaming_gfre as streaming_gfre
 from .measures.reconstruction import global_reconstruction_error as global_reconstruction_error
 from .measures.reconstruction import local_reconstruction_error as local_reconstruction_error
 from .measures.reconstruction import reconstruction_matrix as reconstruction_matrix
 from .measures.regression import CUTOFF as CUTOFF
 from .measures.regression import TIKHONOV as TIKHONOV
+from .measures.regression import FitOptions as FitOptions
 from .measures.regression import Regularization as Regularization
 from .measures.splitting import Split as Split
-from .measures.streaming import streaming_gfre as streaming_gfre
 from .models.catalogue import list_models as list_models
 from .models.catalogue import load_model as load_model
 from .models.catalogue import published_models as published_models

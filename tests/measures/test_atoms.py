@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from umlip_latents import Features
-from umlip_latents.measures.atoms import atom_errors
+from umlip_latents.measures.reconstruction import atom_errors
 
 
 def features(tables: dict[str, np.ndarray], numbers: np.ndarray) -> dict[str, Features]:

@@ -15,7 +15,7 @@ from ..features.shipped import shipped_models
 from ..features.table import common_structures
 from ..measures.compare import compare
 from ..measures.comparison import Comparison
-from ..measures.reconstruction import FitOptions
+from ..measures.regression import FitOptions
 from ..models.catalogue import list_models
 from ..plots.tree import family_tree
 from ..resources import InputError, write_file

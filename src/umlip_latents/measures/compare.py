@@ -14,7 +14,8 @@ from .comparison import NEIGHBOURS_MEAN, Comparison
 from .gfre import Tables
 from .parallel import count_jobs
 from .preprocess import subtract_element_means, varies, warn_of_few
-from .reconstruction import FitOptions, pointwise_errors
+from .reconstruction import pointwise_errors
+from .regression import FitOptions
 from .similarity import half_samples
 from .splitting import Atoms, Split, draw_splits
 
@@ -40,7 +41,7 @@ def compare(
         Features of the same structures by name; those structures are compared that all have.
     metrics
         Fitted on the training atoms and judged on the test atoms: ``"gfre"``, ``"lfre"``,
-        ``"gfrd"``, ``"kernel"``. On the test atoms alone: ``"cka"``, ``"cka-rbf"``, ``"overlap"``,
+        ``"kernel"``. On the test atoms alone: ``"cka"``, ``"cka-rbf"``, ``"overlap"``,
         ``"cknna"``, ``"svcca"``, ``"pwcca"``, ``"procrustes"``, ``"imbalance"``. Or a function of
         your own, ``function(x, y) -> float``, of the features (n_test, width) of source and target
         on the test atoms, centred and of unit total variance there; or ``"FILE.py:function"``,
@@ -182,7 +183,7 @@ def measure(
         if metric == "lfre" and options.n_test_local:  # about as many, evenly taken
             test = test[:: max(1, len(test) // options.n_test_local)]
         if metric in METRICS:
-            found = pointwise_errors(x, train, test, metric, groups, options)
+            found = pointwise_errors(x, (train, test), metric, groups, options)
             samples.append(comparison.resample_errors(found, [*x], labels[test], n_bootstrap, rng))
         else:
             some, n_halves = [table[test] for table in x.values()], min(n_bootstrap, MOST_HALVES)

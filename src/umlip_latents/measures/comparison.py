@@ -183,7 +183,7 @@ class Comparison:
         kind = "within-element " if self.within_element else ""
         titles = {metric: f"{kind}{metric.upper()}" for metric in self.metrics}
         matrices = {title: self.matrix(metric) for metric, title in titles.items()}
-        near = [titles[m] for m in titles if m == "lfre"]
+        near = [title for metric, title in titles.items() if metric == "lfre"]
         worse = {title: matrices[title] >= self.matrix(NEIGHBOURS_MEAN) for title in near}
         alike = [titles[m] for m in titles if m in SIMILARITIES]
         marks = {"marked": worse, "alike": alike, "uneven": self.warnings}

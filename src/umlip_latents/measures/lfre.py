@@ -1,49 +1,42 @@
 """The maps of the LFRE: one for each test atom, from its nearest training atoms."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from itertools import groupby
 
 import numpy as np
 import torch
 
 from ..resources import InputError
 from .gfre import Pair, Tables
-from .regression import Regularization, choose_inverses, two_folds
+from .regression import FitOptions, two_folds
 
-ATOMS_PER_TASK = 200
 NUMBERS_PER_BATCH = 1 << 20  # in the neighbours' targets of the test atoms solved together
 DECIMALS = 10  # of squared distances: those that differ less are ties
 
 
 def local_residuals(
-    atoms: np.ndarray,
+    options: FitOptions,
+    groups: np.ndarray | None,
     n_train: int,
+    atoms: np.ndarray,
     k: int,
-    source: np.ndarray,
-    *targets: np.ndarray,
-    groups: np.ndarray | None = None,
-    regularization: Regularization,
-    device: str | torch.device = "cpu",
+    *tables: np.ndarray,
 ) -> np.ndarray:
     """What maps of its own miss of every test atom, from one source to each target.
 
     Parameters
     ----------
-    atoms
-        (n,) rows of the test atoms.
-    n_train
-        The first rows are those of the training atoms.
-    k
-        Training atoms nearest to the test atom that its map is fitted to.
-    source, targets
-        (n_rows, width) standardised features.
+    options
+        The regularisation, chosen by the two folds of each neighbourhood, and the device.
     groups
         (n_train,) label of each training atom, or None for folds by atom.
-    regularization
-        Chosen by the two folds of each neighbourhood.
-    device
-        Where the linear algebra runs.
+    n_train
+        The first rows are those of the training atoms.
+    atoms
+        (n,) rows of the test atoms.
+    k
+        Training atoms nearest to the test atom that its map is fitted to.
+    tables
+        (n_rows, width) standardised features: those of the source, then those of the targets.
 
     Returns
     -------
@@ -53,14 +46,13 @@ def local_residuals(
     Examples
     --------
     >>> x = np.random.default_rng(0).normal(size=(60, 2))
-    >>> how = Regularization("cutoff", (1e-9,))
-    >>> test = np.arange(50, 60)
-    >>> missed, by_mean = local_residuals(test, 50, 8, x, 3 * x, regularization=how)
+    >>> how = FitOptions(device="cpu").resolve(None)
+    >>> missed, by_mean = local_residuals(how, None, 50, np.arange(50, 60), 8, x, 3 * x)
     >>> bool(missed.max() < 1e-9 < by_mean.min())
     True
     """
-    x, *ys = (torch.as_tensor(table, device=device) for table in (source, *targets))
-    widths, batches = [y.shape[1] for y in ys], defaultdict(list)
+    x, *ys = (torch.as_tensor(table, device=options.device) for table in tables)
+    widths, rules, batches = [y.shape[1] for y in ys], options.regularization, defaultdict(list)
     halves, whole = two_folds(k), (np.arange(k), np.arange(0))
     near = nearest(x[atoms], x[:n_train], k).cpu().numpy()
     for i, row in enumerate(near):
@@ -78,7 +70,7 @@ def local_residuals(
             missed[:, part] = torch.cat([y[atoms[part]] for y in ys], dim=1) - y_mean[:, 0]
             if n_first < k:
                 x_near, y_near, sizes = x_near - x_mean, y_near - y_mean, [n_first, k - n_first]
-                u, f, vh = choose_inverses(x_near, y_near, sizes, widths, regularization, sizes)
+                u, f, vh = rules.choose_inverses(x_near, y_near, sizes, widths, sizes)
                 shares = ((x[atoms[part], None] - x_mean) @ vh.mT * f) @ u.mT
                 parts = zip(shares.split(1, dim=1), y_near.split(widths, dim=2), strict=True)
                 missed[0, part] -= torch.cat([share @ goal for share, goal in parts], dim=2)[:, 0]
@@ -99,20 +91,10 @@ def nearest(x: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor:
     return distance.round(decimals=DECIMALS).argsort(dim=1, stable=True)[:, :k]
 
 
-def local_tasks(
-    tables: Tables, pairs: Iterable[Pair], n_train: int, n_local_points: int | None
-) -> Iterator[tuple[list[Pair], tuple]]:
-    """Pairs, and the arguments of `local_residuals`: some test atoms of one source."""
-
-    def source_and_k(pair: Pair) -> tuple[str, int]:
-        k = n_local_points or min(n_train, *(tables[name].shape[1] for name in pair))
-        if not 4 <= k <= n_train:
-            words = f"needs at least 4, and no more than the {n_train} training atoms"
-            raise InputError(f"{k} local points from {pair[0]} to {pair[1]}: {words}.")
-        return pair[0], k
-
-    test = np.arange(n_train, len(next(iter(tables.values()))))
-    for (source, k), some in groupby(sorted(pairs, key=source_and_k), source_and_k):
-        some = list(some)
-        for atoms in np.split(test, range(ATOMS_PER_TASK, len(test), ATOMS_PER_TASK)):
-            yield some, (atoms, n_train, k, tables[source], *(tables[t] for _, t in some))
+def source_and_k(options: FitOptions, tables: Tables, n_train: int, pair: Pair) -> tuple[str, int]:
+    """The source of a pair, and how many neighbours its maps are fitted to."""
+    k = options.n_local_points or min(n_train, *(tables[name].shape[1] for name in pair))
+    if not 4 <= k <= n_train:
+        words = f"needs at least 4, and no more than the {n_train} training atoms"
+        raise InputError(f"{k} local points from {pair[0]} to {pair[1]}: {words}.")
+    return pair[0], k

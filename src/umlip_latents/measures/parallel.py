@@ -32,7 +32,7 @@ def count_jobs(n_jobs: int | None = None, device: str | torch.device = "cpu") ->
 
 
 def run_tasks(
-    function: Callable, tasks: Sequence[tuple], n_jobs: int, progress: str = ""
+    function: Callable, tasks: Sequence[tuple], n_jobs: int, progress: bool = False
 ) -> list[Any]:
     """The results of a function for every tuple of arguments, in their order.
 
@@ -48,17 +48,18 @@ def run_tasks(
     n_jobs
         Tasks at a time, from `count_jobs`.
     progress
-        What a progress bar is called; without a name there is none.
+        Show a progress bar, which is called as the function is.
 
     Examples
     --------
     >>> run_tasks(pow, [(2, 1), (2, 2), (2, 3)], n_jobs=2)
     [2, 4, 8]
     """
+    title = getattr(function, "func", function).__name__.replace("_", " ")
     pool = Parallel(min(n_jobs, len(tasks)) or 1, prefer="threads", return_as="generator")
     with one_thread():
         results = pool(delayed(_call)(function, *task) for task in tasks)
-        return list(tqdm(results, progress, len(tasks), disable=not progress))
+        return list(tqdm(results, title, len(tasks), disable=not progress))
 
 
 def _call(function: Callable, *arguments: Any) -> Any:

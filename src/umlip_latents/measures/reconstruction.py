@@ -8,143 +8,73 @@ cross-validation chooses, the residual norm over the test atoms. With folds by a
 siblings in both folds hide that nothing is regularised. The work is shared between all pairs:
 
 * **GFRE**: a source is factorised once for all targets (`gfre`, also for features that are not in
-  memory together, `streaming`).
+  memory together, `streaming_gfre`).
 * **LFRE**: so are the neighbours of each test atom (`lfre`).
-* **GFRD**, the global feature reconstruction distortion of the same paper: what the best rotation
-  of the source's features misses of the image of the linear map. 0: source and target, as far as it
-  finds them, have the same shape; it sees stretching, the GFRE sees what is not there at all.
 * **Kernel error**: the GFRE from `kernel_features` of the source, which is kernel ridge regression.
   Where it lies far below the GFRE, the target is there, but bent.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import product
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from ..resources import InputError, check_at_least, torch_device, unknown_name
+from ..features.table import Features, common_structures
+from ..resources import InputError, unknown_name
 from . import METRICS, gfre, lfre
-from .gfre import Pair, Pairwise, Tables, error_matrix
-from .parallel import count_jobs, run_tasks
-from .preprocess import check_split, standardize
-from .regression import CUTOFF, TIKHONOV, Regularization, two_folds
+from .gfre import Pairwise, Tables, error_matrix
+from .parallel import run_tasks
+from .preprocess import check_split, standardize, subtract_element_means, varies, with_known_element
+from .regression import FitOptions, two_folds
+from .splitting import Atoms
 
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How the maps behind the errors are fitted, and where.
-
-    Attributes
-    ----------
-    regularization
-        Of the maps; by default `CUTOFF`, that of `skmatter.metrics`, for folds by atom, and
-        `TIKHONOV` for folds by group.
-    n_local_points
-        LFRE: neighbours of a local map; by default as many as the smaller of the two widths, or
-        all training atoms where they are fewer.
-    device
-        Where the linear algebra runs, as PyTorch names it; ``"auto"`` is a GPU if there is one.
-    n_jobs
-        Tasks at a time: sources, for the LFRE also parts of the test atoms. By default all cores,
-        or what `joblib.parallel_config` says.
-    progress
-        Show progress bars.
-    involving
-        Names, or ordered pairs (source, target): only the pairs that a name of these is part of,
-        and these pairs, are worked out, all others stay NaN. The measures on the test atoms alone
-        know all pairs.
-    folds
-        Of `compare`. ``"group"``: the folds that choose the regularisation keep together what the
-        split does; ``"atom"``: those of `skmatter.metrics`. By default they follow the split.
-    n_test_local
-        Of `compare`: test atoms that the LFRE takes of each split; by default all.
-
-    Raises
-    ------
-    InputError
-        Unknown folds, or a number out of range.
-    """
-
-    regularization: Regularization | None = None
-    n_local_points: int | None = None
-    device: str | torch.device = "auto"
-    n_jobs: int | None = None
-    progress: bool = False
-    involving: Sequence[str | tuple[str, str]] | None = None
-    folds: str | None = None
-    n_test_local: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.folds not in (None, "atom", "group"):
-            raise InputError(f"folds by {self.folds}: atom and group are known.")
-        check_at_least(1, n_local_points=self.n_local_points, n_test_local=self.n_test_local)
-
-    def pairs(self, names: Sequence[str]) -> list[Pair]:
-        """The ordered pairs of some names that are asked for."""
-        among = {*(self.involving or names)}
-        pairs = [pair for pair in product(names, names) if {*pair, pair} & among]
-        if not pairs:
-            words = ", ".join(map(str, self.involving))
-            raise InputError(f"involving {words}: none of these is compared.")
-        return pairs
-
-    def resolve(self, groups: np.ndarray | None) -> tuple[dict[str, Any], int]:
-        """Regularisation and device, as the functions of a fit take them, and tasks at a time."""
-        device, rules = torch_device(self.device), self.regularization
-        rules = rules or (CUTOFF if groups is None else TIKHONOV)
-        return {"regularization": rules, "device": device}, count_jobs(self.n_jobs, device)
+PART = 200  # test atoms of a task of the LFRE
+MEAN = "mean"  # the source that knows the training atoms' mean alone
 
 
 def pointwise_errors(
-    features: Tables,
-    train: np.ndarray,
-    test: np.ndarray,
-    metric: str = "gfre",
-    groups: np.ndarray | None = None,
-    options: FitOptions = FitOptions(),
+    features: Tables, split: Atoms, metric: str, groups: np.ndarray | None, options: FitOptions
 ) -> Pairwise:
     """Error of every test atom for all ordered pairs (source, target) that are asked for.
 
     (1, n_test) residual norms of the regression; of the LFRE (2, n_test), the second those of the
-    mean of the same neighbours, which no map should be worse than. Groups and errors are those of
-    `reconstruction_matrix`.
+    mean of the same neighbours, which no map should be worse than. The split has the indices of the
+    training and the test atoms; groups and errors are those of `reconstruction_matrix`.
 
     Examples
     --------
     >>> x = np.random.default_rng(0).normal(size=(40, 2))
-    >>> parts = np.arange(30), np.arange(30, 40)
-    >>> found = pointwise_errors({"a": x, "b": 3 * x}, *parts, "gfre")
+    >>> split = np.arange(30), np.arange(30, 40)
+    >>> found = pointwise_errors({"a": x, "b": 3 * x}, split, "gfre", None, FitOptions())
     >>> found["a", "b"].shape, bool(found["a", "b"].max() < 1e-9)
     ((1, 10), True)
     """
-    train, test = np.asarray(train), np.asarray(test)
+    train, test = map(np.asarray, split)
     check_split(train, test)
     if metric not in METRICS:
         raise unknown_name(metric, "metric", METRICS)
     if len(counts := {len(x) for x in features.values()}) > 1:
         raise InputError(f"Features of different numbers of atoms cannot be compared: {counts}.")
-    how, n_jobs = options.resolve(groups)
+    options = options.resolve(groups)
     groups = None if groups is None else np.asarray(groups)[train]
-    parts = [train] if metric == "lfre" else [train[h] for h in two_folds(len(train), groups)]
-    rows, known = np.concatenate([*parts, test]), slice(len(train))
-    tables = sources = {n: standardize(np.asarray(x)[rows], known, n) for n, x in features.items()}
-    wanted = options.pairs([*features])
+    folds = [train] if metric == "lfre" else [train[h] for h in two_folds(len(train), groups)]
+    rows, known = np.concatenate([*folds, test]), slice(len(train))
+    tables = {name: standardize(np.asarray(x)[rows], known, name) for name, x in features.items()}
     if metric == "lfre":
-        tasks = lfre.local_tasks(tables, wanted, len(train), options.n_local_points)
-        function = partial(lfre.local_residuals, **how, groups=groups)
-    else:
-        if metric == "kernel":
-            tasks = [(x, np.sort(train)) for x in features.values()]
-            bent = zip(features, run_tasks(gfre.kernel_features, tasks, n_jobs), strict=True)
-            sources = {n: standardize(x[rows], known, n) for n, x in bent}
-        tasks = gfre.global_tasks(sources, tables, wanted, [*map(len, parts), len(test)])
-        function = partial(gfre.global_residuals, **how, distortion=metric == "gfrd")
-    return gfre.fit_pairs(function, tasks, n_jobs, metric.upper() * options.progress)
+        fit = partial(lfre.local_residuals, options, groups, len(train))
+        key = partial(lfre.source_and_k, options, tables, len(train))
+        atoms = np.split(known.stop + np.arange(len(test)), range(PART, len(test), PART))
+        return gfre.fit_pairs(fit, (tables, tables), options, atoms, key)
+    sources, sizes = tables, [*map(len, folds)]
+    if metric == "kernel":
+        tasks = [(x, np.sort(train)) for x in features.values()]
+        bent = zip(features, run_tasks(gfre.kernel_features, tasks, options.n_jobs), strict=True)
+        sources = {name: standardize(x[rows], known, name) for name, x in bent}
+    fit, parts = partial(gfre.global_residuals, options, sizes), [[*sizes, len(test)]]
+    return gfre.fit_pairs(fit, (sources, tables), options, parts, gfre.BY_SOURCE)
 
 
 def reconstruction_matrix(
@@ -165,7 +95,7 @@ def reconstruction_matrix(
     train, test
         Atom indices, as from `split_atoms`.
     metric
-        One of `METRICS`: ``"gfre"``, ``"lfre"``, ``"gfrd"``, ``"kernel"``.
+        One of `METRICS`: ``"gfre"``, ``"lfre"``, ``"kernel"``.
     groups
         (n_atoms,) labels, such as the structure of each atom: the folds that choose the
         regularisation keep them together, as a test by structure asks for. A neighbourhood of a
@@ -194,7 +124,8 @@ def reconstruction_matrix(
     >>> matrix.round(1).loc["both"].tolist()
     [0.0, 0.0]
     """
-    errors = pointwise_errors(features, train, test, metric, groups, FitOptions(**options))
+    split = train, test
+    errors = pointwise_errors(features, split, metric, groups, FitOptions(**options))
     return error_matrix(errors, list(features), len(test))
 
 
@@ -269,3 +200,72 @@ def local_reconstruction_error(
     pair = {"source": source, "target": target}
     matrix = reconstruction_matrix(pair, train, test, "lfre", involving=[(*pair,)], **options)
     return float(matrix.loc["source", "target"])
+
+
+def atom_errors(
+    features: Mapping[str, Features],
+    targets: Sequence[str] | None = None,
+    *,
+    within_element: bool = False,
+    n_folds: int = 4,
+) -> pd.DataFrame:
+    r"""The global reconstruction error of every atom, by maps that have not seen its structure.
+
+    The structures are dealt into folds. For each fold, one linear map per ordered pair is fitted to
+    the others (`global_reconstruction_error`, regularised by structure), and the error of an atom i
+    of the fold is :math:`\|y_i - x_i W\|`, in units of the target's spread over the training atoms.
+    The root mean square over all atoms is a cross-validated GFRE.
+
+    Parameters
+    ----------
+    features
+        Name to features of the same structures; those are taken that all have.
+    targets
+        Names whose errors are asked for; by default all.
+    within_element
+        Take each element's mean over the training atoms off all features first. Features that then
+        do not vary are left out, and atoms of an element with fewer than 10 training atoms are NaN.
+    n_folds
+        Folds of structures.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per atom, by its ``structure``; a column per pair (``source``, ``target``). The source
+        ``"mean"`` is what the training atoms' mean misses: all there is to miss.
+
+    Raises
+    ------
+    InputError
+        As `reconstruction_matrix`.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(80, 2))
+    >>> n_atoms, numbers, kept = np.full(40, 2), np.full(80, 14), np.arange(40)
+    >>> tables = {"both": x, "one": x[:, :1]}
+    >>> errors = atom_errors({n: Features(t, n_atoms, numbers, kept) for n, t in tables.items()})
+    >>> errors.shape, bool(errors["both", "one"].max() < 1e-9)
+    ((80, 4), True)
+    """
+    common = dict(zip(features, common_structures(list(features.values())), strict=True))
+    one = next(iter(common.values()))
+    pairs = [pair for pair in permutations(common, 2) if targets is None or pair[1] in targets]
+    asked, errors = FitOptions(involving=pairs), []
+    deal = np.random.default_rng(0).permutation(len(one.kept)) % n_folds
+    fold = np.repeat(deal, one.n_atoms)
+    for k in range(n_folds):
+        train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        tables = {name: f.features for name, f in common.items()}
+        if within_element:
+            tables = {n: subtract_element_means(x, one.numbers, train) for n, x in tables.items()}
+            test = with_known_element(one.numbers, train, test)
+        tables = {name: x for name, x in tables.items() if varies(x[train])}
+        norms = pointwise_errors(tables, (train, test), "gfre", one.structure, asked)
+        found = {pair: missed for pair, (missed,) in norms.items()}
+        for name in dict.fromkeys(target for _, target in norms):
+            found[MEAN, name] = np.linalg.norm(standardize(tables[name], train)[test], axis=1)
+        errors.append(pd.DataFrame(found, index=test))
+    table = pd.concat(errors).reindex(range(len(fold)))
+    table.index = pd.Index(one.structure, name="structure")
+    return table.rename_axis(["source", "target"], axis="columns")

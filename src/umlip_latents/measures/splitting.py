@@ -55,28 +55,26 @@ class Split:
 def draw_splits(
     features: Features, split: Split, n_splits: int, within_element: bool
 ) -> tuple[np.ndarray, list[Atoms]]:
-    """(n_atoms,) what each atom is held out with, and training and test atoms of each split."""
+    """(n_atoms,) what each atom is held out with, and training and test atoms of each split.
+
+    It is held out with its structure, its chemical system, or the label of its structure.
+    """
     check_at_least(1, n_splits=n_splits)
-    groups, numbers = group_labels(features, split), features.numbers
-    labels = np.repeat(groups, features.n_atoms)
+    owners, numbers, n_atoms = features.kept, features.numbers, features.n_atoms
+    if split.groups is not None:
+        if len(split.groups) <= owners.max():
+            raise InputError(f"{len(split.groups)} groups do not label all input structures.")
+        owners = np.asarray(split.groups)[owners]
+    elif split.by == "system":
+        owners = chemical_systems(numbers, n_atoms)
+    owners = np.unique(owners, return_inverse=True)[1]
+    labels = np.repeat(owners, n_atoms)
     n_test = max(1, min(1000, len(labels) // 4)) if split.n_test is None else split.n_test
-    by, splits = "atom" if split.by == "atom" else "structure", []
+    by, splits = split.by.replace("system", "structure"), []
     for seed in range(split.seed, split.seed + n_splits):
-        train, test = split_atoms(features.n_atoms, n_test, by=by, groups=groups, seed=seed)
+        train, test = split_atoms(n_atoms, n_test, by=by, groups=owners, seed=seed)
         left = np.random.default_rng(seed).permutation(np.unique(labels[train]))
         share = left[: max(2, round(split.train_share * len(left)))]
         train = train[np.isin(labels[train], share)]
         splits.append((train, with_known_element(numbers, train, test) if within_element else test))
     return labels, splits
-
-
-def group_labels(features: Features, split: Split) -> np.ndarray:
-    """(n_structures,) what each is held out with: itself, a system, or a label of `groups`."""
-    labels = features.kept
-    if split.groups is not None:
-        if len(split.groups) <= labels.max():
-            raise InputError(f"{len(split.groups)} groups do not label all input structures.")
-        labels = np.asarray(split.groups)[labels]
-    elif split.by == "system":
-        labels = chemical_systems(features.numbers, features.n_atoms)
-    return np.unique(labels, return_inverse=True)[1]
