@@ -42,6 +42,7 @@ ONE_AT_A_TIME = threading.Lock()  # a forward pass leaves its layers in hooks of
 # asked for soon. Nobody else gets these, so that nobody trains on; files may change and are read
 # anew.
 named_model = lru_cache(64)(load_model)
+Blocks = dict[int, Sequence[Atoms]]
 
 
 class FeatureCache:
@@ -97,73 +98,83 @@ class FeatureCache:
         layers = np.split(block.features, np.cumsum([*widths.values()])[:-1], axis=1)
         return replace(block, features=layers[[*widths].index(layer)], layer=layer)
 
+    def fill(
+        self, model: LatentModel, name: str | None, blocks: Blocks, workers: int | None, bar: tqdm
+    ) -> None:
+        """Compute and store blocks, by workers if they are asked for or save time.
 
-def fill(
-    cache: FeatureCache,
-    model: LatentModel,
-    name: str | None,
-    blocks: dict[int, Sequence[Atoms]],
-    workers: int | None,
-    progress: bool,
-) -> None:
-    """Compute and store blocks, by workers if they are asked for or save time.
+        Whatever goes wrong with these, such as the death of one, the rest is done in this process,
+        which sees the reason if there is one. Another process that would compute the same waits.
 
-    Whatever goes wrong with these, such as the death of one, the rest is done in this process,
-    which sees the reason if there is one. Another process that would compute the same waits.
+        Parameters
+        ----------
+        model, name
+            The model, and the name by which a worker loads it; without one it is pickled.
+        blocks
+            Structures by the index of the first one.
+        workers
+            As in `extract_features`.
+        bar
+            Counts the structures.
+        """
+        if str(getattr(model, "device", "cpu")) != "cpu":
+            workers = 1
+        n_workers = workers or joblib.effective_n_jobs(None)  # of a `joblib.parallel_config`, or 1
+        with wrap_os_error(self.path):
+            lock = FileLock(ensure_dir(self.path) / ".lock").acquire()
+        with lock:
+            for left in self.path.glob(".*.part"):  # by writers that were killed
+                left.unlink(missing_ok=True)
+            tasks = [(i, part) for i, part in blocks.items() if not self.file(i).is_file()]
+            if tasks and not workers and n_workers == 1:
+                began = time.monotonic()
+                bar.update(self.compute(model, *tasks.pop(0)))
+                if (time.monotonic() - began) * len(tasks) > START:
+                    n_workers = joblib.cpu_count()
+            if n_workers > 1 and len(tasks) > 1:
+                copies = ((i, [a.copy() for a in part]) for i, part in tasks)  # no calculators
+                work = (joblib.delayed(self.compute)(name or model, *task) for task in copies)
+                pool = joblib.Parallel(min(n_workers, len(tasks)), **DEAL_OUT)
+                try:
+                    with closing(pool(work)) as finished:
+                        for n_structures in finished:
+                            bar.update(n_structures)
+                except Exception as error:
+                    why = type(error).__name__
+                    print(f"Workers stop ({why}); this process goes on.", file=sys.stderr)
+            for start, structures in tasks:
+                if not self.file(start).is_file():
+                    bar.update(self.compute(model, start, structures))
 
-    Parameters
-    ----------
-    cache
-        Where to.
-    model, name
-        The model, and the name by which a worker loads it; without one it is pickled.
-    blocks
-        Structures by the index of the first one.
-    workers, progress
-        As in `extract_features`.
-    """
-    if str(getattr(model, "device", "cpu")) != "cpu":
-        workers = 1
-    n_workers = workers or joblib.effective_n_jobs(None)  # of a `joblib.parallel_config`, or 1
-    total = sum(map(len, blocks.values()))
-    with wrap_os_error(cache.path):
-        lock = FileLock(ensure_dir(cache.path) / ".lock").acquire()
-    with lock, tqdm(desc=model.name, unit="structure", total=total, disable=not progress) as bar:
-        for left in cache.path.glob(".*.part"):  # by writers that were killed
-            left.unlink(missing_ok=True)
-        tasks = [(i, part) for i, part in blocks.items() if not cache.file(i).is_file()]
-        if tasks and not workers and n_workers == 1:
-            began = time.monotonic()
-            bar.update(compute(cache, model, *tasks.pop(0)))
-            if (time.monotonic() - began) * len(tasks) > START:
-                n_workers = joblib.cpu_count()
-        if n_workers > 1 and len(tasks) > 1:
-            copies = ((i, [a.copy() for a in part]) for i, part in tasks)  # without calculators
-            work = (joblib.delayed(compute)(cache, name or model, *task) for task in copies)
-            pool = joblib.Parallel(min(n_workers, len(tasks)), **DEAL_OUT)
-            try:
-                with closing(pool(work)) as finished:
-                    for n_structures in finished:
-                        bar.update(n_structures)
-            except Exception as error:
-                why = type(error).__name__
-                print(f"Workers stop ({why}); this process goes on.", file=sys.stderr)
-        for start, structures in tasks:
-            if not cache.file(start).is_file():
-                bar.update(compute(cache, model, start, structures))
+    def compute(self, model: LatentModel | str, start: int, structures: Sequence[Atoms]) -> int:
+        """Compute and store the block that starts there; returns how many structures it has."""
+        with ONE_AT_A_TIME:
+            if isinstance(model, str):
+                model = named_model(model, device="cpu")
+            block = compute_block(model, structures, start)
+        layers = json.dumps(dict(model.widths))
+        replace(block, **self.origin, layer=layers).save(self.file(start))
+        return len(structures)
 
+    def fill_remotely(
+        self, model: RemoteModel, structures: Sequence[Atoms], workers: int | None, bar: tqdm
+    ) -> None:
+        """Have the Python of the model's environment store its features.
 
-def compute(
-    cache: FeatureCache, model: LatentModel | str, start: int, structures: Sequence[Atoms]
-) -> int:
-    """Compute and store the block that starts there; returns how many structures it has."""
-    with ONE_AT_A_TIME:
-        if isinstance(model, str):
-            model = named_model(model, device="cpu")
-        block = compute_block(model, structures, start)
-    layers = json.dumps(dict(model.widths))
-    replace(block, **cache.origin, layer=layers).save(cache.file(start))
-    return len(structures)
+        Raises
+        ------
+        InputError
+            With the sentence with which it stopped.
+        """
+        bar.bar_format = f"{{desc}} in {model.environment} {{elapsed}}{{postfix:.62}}"
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "structures.traj"  # binary: not a bit of a position is lost
+            bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in structures]
+            ase.io.write(file, bare)
+            command = ["extract", f"--model={model.source}", f"--device={model.device}"]
+            command += [f"--structures={file}", f"--store={self.path.parent}"]
+            command += [f"--workers={workers}"] if workers else []
+            run_in_environment(model.environment, command, bar.set_postfix_str)
 
 
 def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 0) -> Features:
@@ -189,13 +200,13 @@ def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 
     for batch in packed({i: model.size(g) for i, g in graphs.items()}, budget):
         n_atoms = [len(structures[i - start]) for i in batch]
         with nullcontext() if model.size(graphs[batch[0]]) > BATCH_SIZE else one_thread():
-            table = forward(model, [graphs[i] for i in batch], n_atoms)
-        rows |= dict(zip(batch, np.split(table, np.cumsum(n_atoms)[:-1]), strict=True))
+            tables = forward(model, [graphs[i] for i in batch], n_atoms)
+        rows |= dict(zip(batch, tables, strict=True))
         if own and len(batch) > 1:  # once, of a model of somebody's own
-            own, together = False, rows[batch[-1]]
-            alone = forward(model, [graphs[batch[-1]]], n_atoms[-1:])
+            own = False
+            (alone,) = forward(model, [graphs[batch[-1]]], n_atoms[-1:])
             limit = 1e-3 * np.abs(alone).max()
-            if not np.allclose(together, alone, rtol=0, atol=limit, equal_nan=True):
+            if not np.allclose(tables[-1], alone, rtol=0, atol=limit, equal_nan=True):
                 why = "gives a structure other features in a batch than alone"
                 raise InputError(f"{model.name}: {why}.")
     for index in [i for i, x in rows.items() if not np.isfinite(x).all()]:
@@ -208,22 +219,24 @@ def compute_block(model: LatentModel, structures: Sequence[Atoms], start: int = 
     return Features(np.concatenate(x), n_atoms, np.concatenate(numbers), kept, dropped)
 
 
-def forward(model: LatentModel, graphs: Sequence, n_atoms: Sequence[int]) -> np.ndarray:
-    """(n_atoms, sum of widths) features of a batch, in two halves if the memory is too small."""
+def forward(model: LatentModel, graphs: Sequence, n_atoms: Sequence[int]) -> list[np.ndarray]:
+    """(n_atoms, sum of widths) of each structure; in two halves if the memory is too small."""
     try:
         layers = model.features(graphs)
-        shapes = {name: x.shape for name, x in layers.items() if name in model.widths}
-        expected = {name: (sum(n_atoms), width) for name, width in model.widths.items()}
-        if shapes != expected:
-            raise InputError(f"{model.name}: its layers have the shapes {shapes}, not {expected}.")
-        with np.errstate(over="ignore"):  # not finite in single precision: the structure is dropped
-            return np.hstack([layers[name] for name in model.widths]).astype(np.float32)
     except (MemoryError, RuntimeError) as error:  # PyTorch raises the latter
         full = isinstance(error, MemoryError) or "memory" in str(error).lower()
         if not full or len(graphs) == 1:
             raise
-    halves = slice(len(graphs) // 2), slice(len(graphs) // 2, None)
-    return np.concatenate([forward(model, graphs[half], n_atoms[half]) for half in halves])
+        n = len(graphs) // 2
+        halves = (graphs[:n], n_atoms[:n]), (graphs[n:], n_atoms[n:])
+        return [x for half in halves for x in forward(model, *half)]
+    shapes = {name: x.shape for name, x in layers.items() if name in model.widths}
+    expected = {name: (sum(n_atoms), width) for name, width in model.widths.items()}
+    if shapes != expected:
+        raise InputError(f"{model.name}: its layers have the shapes {shapes}, not {expected}.")
+    with np.errstate(over="ignore"):  # not finite in single precision: the structure is dropped
+        x = np.hstack([layers[name] for name in model.widths]).astype(np.float32)
+    return np.split(x, np.cumsum(n_atoms)[:-1])
 
 
 def packed(sizes: dict[int, int], budget: int) -> list[list[int]]:
@@ -238,29 +251,3 @@ def packed(sizes: dict[int, int], budget: int) -> list[list[int]]:
     filled = np.cumsum([sizes[index] for index in order])
     edges = np.flatnonzero(np.diff((filled - 1) // budget)) + 1
     return [group.tolist() for group in np.split(np.array(order), edges) if len(group)]
-
-
-def fill_remotely(
-    store: str | Path,
-    model: RemoteModel,
-    structures: Sequence[Atoms],
-    workers: int | None,
-    progress: bool,
-) -> None:
-    """Have the Python of the model's environment store its features.
-
-    Raises
-    ------
-    InputError
-        With the sentence with which it stopped.
-    """
-    layout = {"bar_format": "{desc} {elapsed}{postfix}", "disable": not progress}
-    title = f"{model.name} in {model.environment}"
-    with tempfile.TemporaryDirectory() as folder, tqdm(desc=title, **layout) as bar:
-        file = Path(folder) / "structures.traj"  # binary: not a bit of a position is lost
-        bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in structures]
-        ase.io.write(file, bare)
-        command = ["extract", f"--model={model.source}", f"--device={model.device}"]
-        command += [f"--structures={file}", f"--store={store}"]
-        command += [f"--workers={workers}"] if workers else []
-        run_in_environment(model.environment, command, lambda line: bar.set_postfix_str(line[:60]))

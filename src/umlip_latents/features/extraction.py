@@ -20,9 +20,8 @@ from ..models.catalogue import as_model, catalogue_entry, load_model
 from ..models.environments import RemoteModel
 from ..resources import InputError, cache_folder, check_at_least, torch_device
 from ..structures.checks import check_structure
-from ..structures.describe import fingerprint
 from ..structures.read import load_structures
-from .computing import FeatureCache, fill, fill_remotely, named_model
+from .computing import FeatureCache, named_model
 from .shipped import find_shipped, read_shipped, shipped_file
 from .table import Features, concatenate
 
@@ -96,20 +95,21 @@ def extract_features(
     remote = isinstance(model, RemoteModel)  # of which only its own Python knows all layers
     if not remote and layer not in model.widths:
         raise InputError(f"{layer}: no such layer, {model.name} has {', '.join(model.widths)}.")
-    marks = fingerprint(structures), model.name, model.fingerprint, layer
-    if store is None and (found := find_shipped(*marks)):
-        return found
     keep = store is not None and model.fingerprint
     with nullcontext(store) if keep else tempfile.TemporaryDirectory() as folder:
         cache = FeatureCache(folder, model, structures)
+        if store is None and (found := find_shipped(**cache.origin, layer=layer)):
+            return found
         parts = {start: cache.read(start, layer) for start in cache.starts}
         missing = {i: structures[i : i + cache.starts.step] for i in parts if parts[i] is None}
         for index in (k for i in missing for k in range(i, i + len(missing[i]))):
             check_structure(structures[index], f"structure {index}")
-        if missing and remote:
-            fill_remotely(folder, model, structures, workers, progress)
-        elif missing:
-            fill(cache, model, name, missing, workers, progress)
+        counted = {"total": sum(map(len, missing.values())), "unit": "structure"}
+        with tqdm(desc=model.name, disable=not (progress and missing), **counted) as bar:
+            if missing and remote:
+                cache.fill_remotely(model, structures, workers, bar)
+            elif missing:
+                cache.fill(model, name, missing, workers, bar)
         parts |= {start: cache.read(start, layer) for start in missing}
     dropped = [why for part in parts.values() for why in part.dropped.values()]
     if len(dropped) == len(structures):
@@ -189,13 +189,13 @@ def load_features(
     {'chgnet-0.3.0': (7669, 64), 'element': (7669, 118)}
     """
     name = str(dataset) if isinstance(dataset, str | Path) else ""
-    models = [model for i, model in enumerate(models) if model not in models[:i]]
-    ships = [m for m in models if isinstance(m, str) and shipped_file(name, m, layer).is_file()]
-    others = [m for m in models if m not in ships]
-    found, missing = [read_shipped(name, model, layer) for model in ships], {}
     structures, kept = dataset, store or cache_folder() / "features"
-    for model in others:
+    found, missing = [], {}
+    for model in (model for i, model in enumerate(models) if model not in models[:i]):
         try:
+            if isinstance(model, str) and shipped_file(name, model, layer).is_file():
+                found.append(read_shipped(name, model, layer))
+                continue
             if isinstance(structures, str | Path):
                 structures = load_structures(structures)
             found.append(extract_features(structures, model, layer, store=kept, **options))
