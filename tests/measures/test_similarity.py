@@ -14,10 +14,10 @@ from umlip_latents import Features, Split, compare, split_atoms
 from umlip_latents.measures import DISTANCES, SIMILARITIES
 from umlip_latents.measures.neighbours import (
     cknna,
+    distances_to_others,
     information_imbalance,
     median_distance,
     neighbour_overlap,
-    squared_distances_to_others,
 )
 from umlip_latents.measures.similarity import (
     cka,
@@ -120,7 +120,7 @@ def test_siblings_are_no_neighbours():
     assert neighbour_overlap([x, y], GROUPS)[0, 1] < 0.1
     assert information_imbalance([x, y], EACH)[0, 1] < 0.1
     assert information_imbalance([x, y], GROUPS)[0, 1] == pytest.approx(1, abs=0.15)
-    squares = squared_distances_to_others(x, GROUPS, rng)
+    ((_, squares),) = distances_to_others([x], GROUPS)
     assert np.array_equal(np.isinf(squares), GROUPS[:, None] == GROUPS)
 
 

@@ -10,7 +10,7 @@ symmetry makes equal, or all atoms of one element for a table that knows the ele
 broken at random, for each table anew: what a table does not tell apart agrees with nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
@@ -100,10 +100,9 @@ def information_imbalance(tables: Tables, groups: np.ndarray) -> np.ndarray:
     >>> bool(both_to_one < 0.1 < 0.2 < one_to_both)
     True
     """
-    rng, groups = np.random.default_rng(0), group_codes(groups)
-    squares = [squared_distances_to_others(x, groups, rng) for x in standardize_tables(tables)]
+    squares = [each for _, each in distances_to_others(tables, groups)]
     nearest = [each.argmin(axis=1)[:, None] for each in squares]
-    n_others = len(groups) - np.bincount(groups)[groups]
+    n_others = np.isfinite(squares[0]).sum(axis=1)
     found = np.empty((len(tables), len(tables)))
     for s, t in np.ndindex(found.shape):
         ranks = 1 + (squares[t] < np.take_along_axis(squares[t], nearest[s], axis=1)).sum(axis=1)
@@ -120,28 +119,27 @@ def standardize_tables(tables: Tables) -> list[np.ndarray]:
     return [standardize(x, every, f"table {i}") for i, x in enumerate(tables)]
 
 
-def group_codes(groups: np.ndarray) -> np.ndarray:
-    """(n_atoms,) labels from 0."""
-    labels, codes = np.unique(groups, return_inverse=True)
-    if len(labels) < 2:
-        raise InputError("Neighbours are sought among other groups (structures): two at least.")
-    return codes
-
-
 def median_distance(x: np.ndarray) -> float:
     """Of the distances that are not zero, among at most some 1,000 atoms, evenly taken."""
     squares = euclidean_distances(x[:: max(1, len(x) // 1000)], squared=True)
     return float(np.sqrt(np.median(squares[squares > TIE])))
 
 
-def squared_distances_to_others(
-    x: np.ndarray, groups: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """(n_atoms, n_atoms) squared distances to atoms of other groups, ties broken, else inf."""
-    squares = euclidean_distances(x, squared=True)
-    squares += TIE * rng.random(squares.shape)
-    squares[groups[:, None] == groups] = np.inf
-    return squares
+def distances_to_others(
+    tables: Tables, groups: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each table, standardised, and (n_atoms, n_atoms) squared distances, infinite within groups.
+
+    Ties are broken.
+    """
+    rng, within = np.random.default_rng(0), groups[:, None] == groups
+    if within.all():
+        raise InputError("Neighbours are sought among other groups (structures): two at least.")
+    for x in standardize_tables(tables):
+        squares = euclidean_distances(x, squared=True)
+        squares += TIE * rng.random(squares.shape)
+        squares[within] = np.inf
+        yield x, squares
 
 
 def normalize_products(products: np.ndarray) -> np.ndarray:
@@ -152,14 +150,15 @@ def normalize_products(products: np.ndarray) -> np.ndarray:
 
 def local_alignment(tables: Tables, groups: np.ndarray, *, weighted: bool) -> np.ndarray:
     """Cosines between who is whose neighbour, weighted by the linear kernel or not."""
-    rng, groups = np.random.default_rng(0), group_codes(groups)
-    n, rows = len(groups), []
-    # no atom has fewer others than this
-    k = min(max(1, n // ATOMS_PER_NEIGHBOUR), n - np.bincount(groups).max())
-    for x in standardize_tables(tables):
-        squares = squared_distances_to_others(x, groups, rng)
+    rows = []
+    for x, squares in distances_to_others(tables, groups):
+        least = np.isfinite(squares).sum(axis=1).min()  # no atom has fewer others
+        k = min(max(1, len(x) // ATOMS_PER_NEIGHBOUR), least)
         near = np.argpartition(squares, k - 1, axis=1)[:, :k]
-        row = np.zeros((n, n))
+        row = np.zeros(squares.shape)
         np.put_along_axis(row, near, 1, axis=1)
         rows.append((row * (x @ x.T) if weighted else row).ravel())
     return normalize_products(np.array(rows) @ np.array(rows).T)
+
+
+OF_NEIGHBOURS = {"overlap": neighbour_overlap, "cknna": cknna, "imbalance": information_imbalance}

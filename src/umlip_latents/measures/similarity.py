@@ -161,8 +161,6 @@ def procrustes(tables: Tables) -> np.ndarray:
 
 OF_TABLES = {"cka": cka, "cka-rbf": rbf_cka, "svcca": svcca, "pwcca": pwcca}
 OF_TABLES |= {"procrustes": procrustes}
-OF_NEIGHBOURS = {"overlap": neighbours.neighbour_overlap, "cknna": neighbours.cknna}
-OF_NEIGHBOURS |= {"imbalance": neighbours.information_imbalance}
 
 
 def similarity_matrix(metric: str | Callable, tables: Tables, groups: np.ndarray) -> np.ndarray:
@@ -171,8 +169,7 @@ def similarity_matrix(metric: str | Callable, tables: Tables, groups: np.ndarray
     Parameters
     ----------
     metric
-        Its name in `OF_TABLES` or `OF_NEIGHBOURS`, or a function of the standardised tables of
-        source and target.
+        Its name, or a function of the standardised tables of source and target.
     tables
         (n_atoms, width) each, the same atoms in every one.
     groups
@@ -197,8 +194,8 @@ def similarity_matrix(metric: str | Callable, tables: Tables, groups: np.ndarray
     """
     if metric in OF_TABLES:
         return OF_TABLES[metric](tables)
-    if metric in OF_NEIGHBOURS:
-        return OF_NEIGHBOURS[metric](tables, groups)
+    if metric in neighbours.OF_NEIGHBOURS:
+        return neighbours.OF_NEIGHBOURS[metric](tables, groups)
     xs, name = standardize_tables(tables), metric.__name__
     try:
         found = np.array([[metric(source, target) for target in xs] for source in xs], dtype=float)
