@@ -20,6 +20,7 @@ FILES = {
     "pickled.model": PICKLE,
     "evil.pth.tar": PICKLE,
     "words.json": "{not json",
+    "few.csv": "structure,error\n0,1\n",
 }
 
 
@@ -85,6 +86,10 @@ REFUSED = {
     f"{COMPARE} --splits 0": "n_splits 0",
     f"{COMPARE} --figure heat.doc": "heat.doc: must end in",
     "novelty element.npz chgnet-untrained-s0.npz": "element|same model",
+    "uncertainty element.npz element.npz": "either errors or structures",
+    "uncertainty element.npz element.npz --errors words.json": "words.json: needs a structure and",
+    "uncertainty element.npz element.npz --errors few.csv": "few.csv: structure 1 has no finite",
+    "uncertainty element.npz element.npz --structures good.xyz": "element: no readout of it ships",
     "select element.npz --n 100000": "n 100000",
     "environments --remove ../environments/soap": "../environments/soap: no such environment",
     "book --only 99": "99: no such notebook",

@@ -9,12 +9,16 @@ from functools import partial
 from importlib.metadata import version
 
 import numpy as np
+import pandas as pd
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 import umlip_latents
 from umlip_latents import Features, cumulant_features, list_datasets, list_models, load_structures
+from umlip_latents.analysis.uncertainty import energy_errors, last_layer_uncertainty
 from umlip_latents.cli import main
+from umlip_latents.features.shipped import read_readout
 from umlip_latents.resources import DATA
 
 MODELS = ("chgnet-0.3.0", "mini-mace-mptrj")
@@ -96,6 +100,22 @@ def test_what_compress_writes_every_other_command_reads(files, run, tmp_path):
     assert len(run("novelty", one, one)["scores"]) == n
     assert len(run("select", one, "--n", 5)["chosen"]) == 5
     assert run("compress", one, "--order", 1, "--output", tmp_path / "c.npz")["shape"][0] == n
+
+
+def test_uncertainty_takes_energies_or_their_errors(files, run, tmp_path):
+    structures, last = load_structures(files / "some.xyz"), files / "mini-mace-mptrj.npz"
+    for i, atoms in enumerate(structures):
+        atoms.calc = SinglePointCalculator(atoms, energy=len(atoms) * np.sin(i))
+    write(tmp_path / "labelled.xyz", structures, format="extxyz")
+    found = run("uncertainty", last, last, "--structures", tmp_path / "labelled.xyz")
+    assert f"calibrated on {len(structures)} structures of {last}" in found["calibration"]
+    f = Features.load(last)
+    errors = energy_errors(f, structures, read_readout(f.model))
+    pd.DataFrame({"structure": f.kept, "error": errors})[::-1].to_csv(tmp_path / "e.csv")
+    again = run("uncertainty", last, last, "--errors", tmp_path / "e.csv")
+    sigma = [[row["sigma"] for row in rows["scores"]] for rows in (found, again)]
+    assert sigma[0] == pytest.approx(sigma[1], rel=1e-5)
+    assert sigma[1] == pytest.approx(last_layer_uncertainty(f, errors, f), rel=1e-5)
 
 
 def test_compare_gives_and_draws_the_numbers_of_the_python_call(files, run, tmp_path):

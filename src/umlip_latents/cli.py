@@ -225,6 +225,24 @@ def novelty(reference: Path, new: Path, tolerance: float) -> Answer:
 
 
 @cli.command()
+@click.argument("calibration", type=FILE)
+@click.argument("new", type=FILE)
+@click.option("--errors", type=FILE, help="CSV: structure, error of CALIBRATION in eV/atom.")
+@click.option("--structures", multiple=True, help="Or those of CALIBRATION, with energies.")
+@click.option("--model", help="The model, if it is none whose readout ships.")
+@click.option("--backbones", nargs=2, type=FILE, help="Of both, which tell what is strange.")
+@TRUST
+def uncertainty(calibration: Path, new: Path, **options: Any) -> Answer:
+    """How sure the energies of NEW are, by errors on CALIBRATION: last layers by extract."""
+    from .analysis.uncertainty import estimate_uncertainty
+
+    table, note = estimate_uncertainty(calibration, new, **options)
+    data = {"scores": table.reset_index().to_dict("records"), "calibration": note}
+    shown = f"{table.round(4).to_string()}\n\n{note}"
+    return data | {"provenance": provenance([calibration, new])}, shown
+
+
+@cli.command()
 @click.argument("features", type=FILE)
 @click.option("--n", default=50, type=click.IntRange(1), help="How many.")
 def select(features: Path, n: int) -> Answer:
