@@ -123,6 +123,47 @@ def sentences(tables):
         100 * (1 - gain["value"]),
     )
 
+    poolings = tables["poolings"].set_index(["pooling", "way", "target"]).sort_index()
+    assert {*poolings["model"]} == {"chgnet-0.3.0"}
+    other = poolings["ratio"]
+    yield (
+        "In place of the mean, the largest value leaves {:.2f} of its error for the energy and the "
+        "mean per element {:.2f}; beside it, damped, {:.2f} and {:.2f}.",
+        *(
+            other[pooling, way, "energy"]
+            for way in ("alone", "damped")
+            for pooling in ("largest value", "mean per element")
+        ),
+    )
+    composition = poolings.loc["composition"]
+    assert (composition["high"].drop("alone") < 1).all()
+    yield (
+        "leaves {:.2f} beside the mean and, with equal weight, {:.2f} [{:.2f}, {:.2f}]; for the "
+        "volume {:.2f}.",
+        other["composition", "damped", "energy"],
+        *composition.loc[("equal weights", "energy"), ["ratio", "low", "high"]],
+        other["composition", "equal weights", "volume"],
+    )
+    bent = composition.loc[("alone", "energy"), "mae"]
+    assert abs(bent / mae["composition"] - 1) < 0.005
+    attention = poolings.loc["attention"]
+    assert attention["seed"].nunique() == 1
+    yield "Attention learns {:.0f} numbers for each target.", attention["parameters"].iloc[0]
+    yield (
+        "leaves {:.2f} [{:.2f}, {:.2f}] of the mean's error for the energy and {:.2f} "
+        "[{:.2f}, {:.2f}] for the volume",
+        *attention.loc[("alone", "energy"), ["ratio", "low", "high"]],
+        *attention.loc[("alone", "volume"), ["ratio", "low", "high"]],
+    )
+    yield (
+        "it stays at the mean for the energy ({:.2f}) and loses a little for the volume ({:.2f})",
+        *attention.loc["damped"]["ratio"][["energy", "volume"]],
+    )
+    yield (
+        "the composition beside it takes {:.0f} % off CHGNet's error for the energy",
+        100 * (1 - other["composition", "equal weights", "energy"]),
+    )
+
     curves = tables["curves"].pivot(index="structures", columns="source", values="mae")
     last = curves.index.max()
     yield (
