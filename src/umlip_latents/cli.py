@@ -40,10 +40,7 @@ class Output(click.Path):
 
 
 class Command(click.Command):
-    """A command whose function returns an `Answer`, printed for people or with ``--json``.
-
-    Nothing else reaches the standard output, whatever a library prints on the way.
-    """
+    """A command whose function returns an `Answer`, printed for people or with ``--json``."""
 
     def __init__(self, *given: Any, params: list[click.Parameter], **options: Any) -> None:
         as_json = click.Option(["--json", "as_json"], is_flag=True, help="Machine-readable output.")
@@ -51,7 +48,7 @@ class Command(click.Command):
 
     def invoke(self, context: click.Context) -> int:
         as_json = context.params.pop("as_json")
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints on the way
             data, text, *status = super().invoke(context)
         if as_json:  # which has no word for what is not a number
             whole = json.dumps(data, default=lambda table: table.to_dict("records"))
@@ -225,21 +222,18 @@ def novelty(reference: Path, new: Path, tolerance: float) -> Answer:
 
 
 @cli.command()
-@click.argument("calibration", type=FILE)
-@click.argument("new", type=FILE)
+@click.argument("files", nargs=2, type=FILE, metavar="CALIBRATION NEW")
 @click.option("--errors", type=FILE, help="CSV: structure, error of CALIBRATION in eV/atom.")
 @click.option("--structures", multiple=True, help="Or those of CALIBRATION, with energies.")
 @click.option("--model", help="The model, if it is none whose readout ships.")
 @click.option("--backbones", nargs=2, type=FILE, help="Of both, which tell what is strange.")
-@TRUST
-def uncertainty(calibration: Path, new: Path, **options: Any) -> Answer:
+def uncertainty(files: Sequence[Path], **options: Any) -> Answer:
     """How sure the energies of NEW are, by errors on CALIBRATION: last layers by extract."""
     from .analysis.uncertainty import estimate_uncertainty
 
-    table, note = estimate_uncertainty(calibration, new, **options)
-    data = {"scores": table.reset_index().to_dict("records"), "calibration": note}
-    shown = f"{table.round(4).to_string()}\n\n{note}"
-    return data | {"provenance": provenance([calibration, new])}, shown
+    table, note = estimate_uncertainty(*files, **options)
+    data = {"scores": table.reset_index(), "calibration": note, "provenance": provenance(files)}
+    return data, f"{table.round(4).to_string()}\n\n{note}"
 
 
 @cli.command()

@@ -93,8 +93,6 @@ def estimate_uncertainty(
     structures: Sequence[str] = (),
     model: str | None = None,
     backbones: Sequence[Path] | None = None,
-    *,
-    trust: bool = False,
 ) -> tuple[pd.DataFrame, str]:
     """The `last_layer_uncertainty` of files, and the structures for which it does not hold.
 
@@ -109,11 +107,9 @@ def estimate_uncertainty(
         Or what the calibration was extracted from, with energies: the errors are `energy_errors`.
     model
         What reads these energies off the last layer, as in `load_model`; only where the readout of
-        the calibration's model does not ship.
+        the calibration's model does not ship. What ``extract`` has trusted is trusted here.
     backbones
         Files of the backbones of both. Of last layers alone molecules may pass for crystals.
-    trust
-        As in `load_model`.
 
     Returns
     -------
@@ -138,7 +134,7 @@ def estimate_uncertainty(
     if errors:
         missed = read_errors(errors, known.kept)
     else:
-        own = model and load_model(model, trust=trust).energy_readout()
+        own = model and load_model(model).energy_readout()
         readout = Readout(*own) if own else read_readout(known.model)
         missed = energy_errors(known, load_structures(structures), readout)
     table = last_layer_uncertainty(known, missed, others).to_frame()
