@@ -10,7 +10,7 @@ import torch
 
 from umlip_latents import list_models, load_model
 from umlip_latents.book import own_parameters
-from umlip_latents.models.mace import MaceModel, build_network
+from umlip_latents.models.mace import MaceModel
 from umlip_latents.resources import DATA, InputError, registry
 
 from . import checks
@@ -33,7 +33,7 @@ def two_heads() -> torch.nn.Module:
     architecture["heads"] = ["one", "two"]
     architecture["atomic_inter_scale"] = [0.7, 1.3]
     architecture["atomic_inter_shift"] = [0.1, -0.2]
-    return build_network(architecture, seed=3)
+    return MaceModel.build(architecture, seed=3)
 
 
 @pytest.fixture(scope="module", params=[SHIPPED, "two"])

@@ -43,7 +43,7 @@ def test_last_layer_gives_the_energies(model):
     structures = [bulk("Cu"), bulk("Al"), bulk("Na"), *specimens()]
     ends = np.cumsum([len(a) for a in structures])[:-1]
     last = torch.tensor(latents(model, structures)["last"])
-    _, linear, gate = model.inputs.values()
+    linear, gate = (part.module for part in model.layers["last"])
     with torch.no_grad():
         h, g = last.split([linear.in_features, gate.in_features], dim=1)
         atomic = (linear(h) * torch.sigmoid(gate(g))).numpy()[:, 0]

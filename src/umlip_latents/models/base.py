@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,7 +24,6 @@ MATERIALS_ELEMENTS = np.r_[1:84, 89:95]
 # Of the code of all adapters. Raise it when the features that any of them gives change: those that
 # are stored of an older version are computed anew.
 VERSION = 2
-WEIGHTS = ".safetensors"
 
 
 class Unsupported(ValueError):
@@ -118,15 +118,23 @@ class GraphAdapter:
         raise InputError(f"{self.name}: how its energy follows from its last layer is not known.")
 
 
+class Activation(NamedTuple):
+    """The features (n_atoms, width) that `select` takes from a module's first input or output."""
+
+    module: torch.nn.Module
+    select: Callable[[Any], torch.Tensor] = torch.nn.Identity()
+    of_output: bool = False
+
+
 class Adapter(GraphAdapter):
-    """A network of PyTorch. Each family adds `graph`, and `forward` of a list of graphs.
+    """A network of PyTorch. Each family adds `graph`, `layers`, and `run` of a list of graphs.
 
     Attributes
     ----------
-    device
-        Where the network is; graphs are made on the processor and moved there batch by batch.
-    dtype
-        Of the network's weights.
+    device, dtype
+        Of the weights; graphs are made on the processor and moved there batch by batch.
+    layers
+        The list of `Activation` of each layer, which is these side by side.
 
     Parameters
     ----------
@@ -153,21 +161,43 @@ class Adapter(GraphAdapter):
         self.network.to(self.device)
         return self
 
+    def forward(self, graphs: list[Any]) -> dict[str, torch.Tensor]:
+        """The activations of every layer in one forward pass, without what a gradient needs."""
+        found: dict[Activation, torch.Tensor] = {}
+
+        def keep(part: Activation, module: torch.nn.Module, args: tuple, output: Any) -> None:
+            found[part] = part.select(output if part.of_output else args[0])
+
+        with torch.no_grad(), ExitStack() as hooks:
+            for part in {*chain(*self.layers.values())}:
+                hooks.enter_context(part.module.register_forward_hook(partial(keep, part)))
+            self.run(graphs)
+        layers = self.layers.items()
+        return {name: torch.cat([found[part] for part in parts], dim=1) for name, parts in layers}
+
     def features(self, graphs: list[Any]) -> dict[str, np.ndarray]:
         """Features of every layer, (n_atoms, width) each, of one forward pass on `device`."""
         return {layer: x.cpu().numpy() for layer, x in self.forward(graphs).items()}
 
 
 class TrainableAdapter(Adapter):
-    """A network that can be fine-tuned and saved. Each family adds `architecture`, what builds it.
+    """A network that can be fine-tuned and saved.
 
-    Attributes
-    ----------
-    head
-        Which of its heads reads the energy, if it has any.
+    Each family adds `architecture` in plain values, and `build`, which makes a network of it.
     """
 
-    head: str | None = None
+    head: str | None = None  # the one that reads the energy, if it has any
+
+    def untrained(self, seed: int) -> torch.nn.Module:
+        """The same architecture with freshly drawn weights."""
+        return self.build(self.architecture, seed)
+
+    @classmethod
+    def restore(cls, path: Path) -> torch.nn.Module:
+        """The network that `save` wrote."""
+        network = cls.build(read_card(path)["architecture"])
+        network.load_state_dict(safetensors.torch.load_file(path))
+        return network
 
     def save(self, path: str | Path, **about: Any) -> Path:
         """Write the weights and a JSON card beside them, for `load_model`; return their path.
@@ -176,7 +206,7 @@ class TrainableAdapter(Adapter):
         the weights and the ``architecture``. The card comes first: weights never lack it. The
         ending of `path`, ``.safetensors``, is added if need be.
         """
-        path = Path(f"{str(path).removesuffix(WEIGHTS)}{WEIGHTS}")
+        path = Path(f"{str(path).removesuffix('.safetensors')}.safetensors")
         state = self.network.state_dict().items()
         weights = safetensors.torch.save({key: w.cpu().contiguous() for key, w in state})
         card = about | {
@@ -201,14 +231,6 @@ def read_card(path: Path) -> dict[str, Any]:
     card = json.loads(file.read_text(encoding="utf-8"))
     check_sha256(path, card["sha256"], f"its card {file.name} says")
     return card
-
-
-def read_network(path: Path, build: Callable) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The network that `TrainableAdapter.save` wrote, built of its architecture, and its card."""
-    card = read_card(path)
-    network = build(card["architecture"])
-    network.load_state_dict(safetensors.torch.load_file(path))
-    return network, card
 
 
 def identity(about: Mapping[str, Any], weights: Iterable[tuple[str, np.ndarray]] = ()) -> str:
@@ -258,25 +280,6 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def capture_activations(
-    inputs: dict[str, torch.nn.Module], outputs: dict[str, torch.nn.Module]
-) -> Iterator[dict[str, torch.Tensor]]:
-    """First inputs of some modules and outputs of others in the enclosed forward pass, by name.
-
-    Nothing is kept there for a gradient.
-    """
-    found: dict[str, torch.Tensor] = {}
-    with torch.no_grad(), ExitStack() as hooks:
-        for name, module in (*inputs.items(), *outputs.items()):
-
-            def keep(module, args, output, name=name) -> None:
-                found[name] = args[0] if name in inputs else output
-
-            hooks.enter_context(module.register_forward_hook(keep))
-        yield found
-
-
 def estimated_edges(atoms: Atoms, cutoff: float) -> int:
     """Directed edges that atoms spread evenly over the cell would have."""
     sphere = 4 / 3 * np.pi * cutoff**3
@@ -290,10 +293,5 @@ def one_thread() -> Iterator[None]:
     Threads that share one small factorisation gain a quarter at best, and beside other work they
     wait for each other for most of the time.
     """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(n_threads)
+    with threadpool_limits(1):
+        yield

@@ -42,8 +42,7 @@ ENDINGS = {
     ".nqx": {"family": "Nequix", "environment": "nequix"},
 }
 PICKLED = (".model", ".pth")
-MATGL = ("state.pt", "model.json")  # in a folder that matgl saves, with one of these networks
-MATGL_FAMILIES = ("TensorNet", "M3GNet", "QET", "SO3Net", "DIEP")
+MATGL = ("TensorNet", "M3GNet", "QET", "SO3Net", "DIEP")  # in a folder that matgl saves
 PROTOCOL = ("name", "widths", "prepare", "size", "features")
 
 
@@ -67,9 +66,8 @@ def published_models() -> list[str]:
     >>> "chgnet-0.3.0" in published_models(), "chgnet-untrained-s0" in published_models()
     (True, False)
     """
-    entries = list_models().items()
-    trained = [name for name, e in entries if "architecture" in e and e["training_data"] != "none"]
-    return [name for name in trained if list_models()[name].get("domain") != "molecules"]
+    trained = {name: e for name, e in list_models().items() if "trained_on" in e}
+    return [name for name, e in trained.items() if e.get("domain") != "molecules"]
 
 
 def load_model(
@@ -237,26 +235,25 @@ def check_trusted(path: Path, trust: bool) -> None:
 
 def describe_file(path: Path) -> tuple[str, dict[str, Any]]:
     """The name of a model in a file, and the entry that the catalogue would have for it."""
-    if all((path / file).is_file() for file in MATGL):
-        files = {"path": path / MATGL[0], "arguments": path / MATGL[1]}
+    files = {"path": path / "state.pt", "arguments": path / "model.json"}
+    if all(file.is_file() for file in files.values()):
         network = json.loads(files["arguments"].read_text(encoding="utf-8"))["kwargs"]["model"]
         family = network["@class"]
-        if family not in MATGL_FAMILIES:
-            raise unknown_name(f"{path}: {family}", "family of matgl", MATGL_FAMILIES)
+        if family not in MATGL:
+            raise unknown_name(f"{path}: {family}", "family of matgl", MATGL)
         by_dgl = family != "DIEP" and not network["@module"].endswith("_pyg")
-        files["environment"] = "matgl-dgl" if by_dgl else "matgl"
-        return path.name, {"family": family, **files}
+        environment = "matgl-dgl" if by_dgl else "matgl"
+        return path.name, {"family": family, "environment": environment, **files}
     for ending, entry in ENDINGS.items():
         if path.name.endswith(ending):
             if not entry:
                 from .base import read_card
 
-                entry = {"family": read_card(path).get("family", "mace")}
+                card = read_card(path)
+                entry = {"family": card.get("family", "mace"), "head": card.get("head")}
             return path.name.removesuffix(ending), {**entry, "path": path}
-    endings, files = ", ".join(ENDINGS), " and ".join(MATGL)
-    raise InputError(
-        f"{path}: a model ends in {endings}, or is FILE.py:NAME or a folder of {files}."
-    )
+    why = f"a model ends in {', '.join(ENDINGS)}, or is FILE.py:NAME or a folder that matgl saved"
+    raise InputError(f"{path}: {why}.")
 
 
 def as_model(found: Any, where: str) -> LatentModel:

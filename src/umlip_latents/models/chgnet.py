@@ -19,16 +19,7 @@ from chgnet.model import CHGNet
 from pymatgen.core import Structure
 
 from ..resources import check_sha256
-from .base import (
-    WEIGHTS,
-    TrainableAdapter,
-    Unsupported,
-    capture_activations,
-    interaction_names,
-    periodic,
-    read_network,
-    seeded,
-)
+from .base import Activation, TrainableAdapter, Unsupported, interaction_names, periodic, seeded
 
 FOLDER = Path(chgnet.__file__).parent / "pretrained"
 SUPPORTED = np.arange(1, 95)
@@ -51,8 +42,9 @@ class ChgnetModel(TrainableAdapter):
         self.architecture = network.model_args
         about = {key: a for key, a in network.model_args.items() if key != "version"}  # a label
         super().__init__(network, name, SUPPORTED, about)
-        self.inputs = {"backbone": network.mlp, "last": network.mlp.layers[-1]}
-        self.outputs = interaction_names(network.atom_conv_layers)
+        backbone, last = [Activation(network.mlp)], [Activation(network.mlp.layers[-1])]
+        parts = [[Activation(conv, of_output=True)] for conv in network.atom_conv_layers]
+        self.layers = {"backbone": backbone, "last": last, **interaction_names(parts)}
 
     def graph(self, atoms: Atoms) -> CrystalGraph:
         """CHGNet's own graph, with the cutoffs of this very checkpoint."""
@@ -73,15 +65,14 @@ class ChgnetModel(TrainableAdapter):
     def forward(self, graphs: list[CrystalGraph]) -> dict[str, torch.Tensor]:
         """Around and inside the readout MLP, and after every convolution."""
         owners = np.repeat(np.arange(len(graphs)), [len(g.atomic_number) for g in graphs])
-        rows, parts = [], []
-        for group in split_by_angles(graphs):
-            with capture_activations(self.inputs, self.outputs) as found:
-                self.network([graphs[i].to(self.device) for i in group], task="e")
-            rows.append(np.flatnonzero(np.isin(owners, group)))
-            parts.append(found)
-        order = np.argsort(np.concatenate(rows))
-        layers = (*self.inputs, *self.outputs)
-        return {layer: torch.cat([found[layer] for found in parts])[order] for layer in layers}
+        groups = split_by_angles(graphs)
+        parts = [super(ChgnetModel, self).forward([graphs[i] for i in g]) for g in groups]
+        order = np.argsort(np.concatenate([np.flatnonzero(np.isin(owners, g)) for g in groups]))
+        return {layer: torch.cat([part[layer] for part in parts])[order] for layer in self.layers}
+
+    def run(self, graphs: list[CrystalGraph]) -> None:
+        """One forward pass."""
+        self.network([graph.to(self.device) for graph in graphs], task="e")
 
     def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
         """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
@@ -92,7 +83,8 @@ class ChgnetModel(TrainableAdapter):
         """Energies, forces and stresses of `CHGNet.forward`, from one backward pass.
 
         The library makes one for the forces and another for the stress, and a training has to go
-        back through both. Here atoms are moved by zeros and the lattice is strained by zeros.
+        back through both, in twice the time. Here atoms are moved by zeros and the lattice is
+        strained by zeros.
 
         Returns
         -------
@@ -118,8 +110,14 @@ class ChgnetModel(TrainableAdapter):
 
     def energy_readout(self) -> tuple[np.ndarray, np.ndarray]:
         """The last map of the MLP."""
-        linear = self.inputs["last"]
+        linear = self.network.mlp.layers[-1]
         return linear.weight.numpy(force=True).T, linear.bias.numpy(force=True)
+
+    @staticmethod
+    def build(arguments: dict[str, Any], seed: int = 0) -> CHGNet:
+        """A CHGNet with freshly drawn weights, and without its greeting on standard output."""
+        with contextlib.redirect_stdout(None), seeded(seed):
+            return CHGNet(**arguments)
 
     def shift_elements(self, energies: np.ndarray) -> None:
         """Add energies in eV, indexed by atomic number, to the composition model."""
@@ -127,21 +125,11 @@ class ChgnetModel(TrainableAdapter):
         with torch.no_grad():
             weight += torch.as_tensor(energies[SUPPORTED]).to(weight)
 
-    def untrained(self, seed: int) -> CHGNet:
-        """The same architecture with freshly drawn weights."""
-        return build_network(self.network.model_args, seed)
-
 
 def split_by_angles(graphs: list[CrystalGraph]) -> list[np.ndarray]:
     """Positions of the graphs that have no angle, and of those that have some."""
     has_angles = np.array([len(graph.bond_graph) > 0 for graph in graphs])
     return [np.flatnonzero(has_angles == value) for value in np.unique(has_angles)]
-
-
-def build_network(arguments: dict[str, Any], seed: int = 0) -> CHGNet:
-    """A CHGNet with freshly drawn weights, and without its greeting on standard output."""
-    with contextlib.redirect_stdout(None), seeded(seed):
-        return CHGNet(**arguments)
 
 
 def load(name: str, entry: dict) -> ChgnetModel:
@@ -151,10 +139,10 @@ def load(name: str, entry: dict) -> ChgnetModel:
     its message layers, which its arguments do not tell.
     """
     path = entry.get("path") or check_sha256(FOLDER / entry["file"], entry["sha256"])
-    if path.suffix == WEIGHTS:
-        return ChgnetModel(read_network(path, build_network)[0], name)
+    if path.suffix == ".safetensors":
+        return ChgnetModel(ChgnetModel.restore(path), name)
     state = torch.load(path, map_location="cpu", weights_only=True)["model"]
     has_bias = any("mlp_out" in key and key.endswith(".bias") for key in state["state_dict"])
-    network = build_network({**state["model_args"], "mlp_out_bias": has_bias})
+    network = ChgnetModel.build({**state["model_args"], "mlp_out_bias": has_bias})
     network.load_state_dict(state["state_dict"])
     return ChgnetModel(network, name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,7 @@ import torch
 from ase import Atoms
 
 from ..resources import DATA, InputError
-from .base import (
-    WEIGHTS,
-    TrainableAdapter,
-    capture_activations,
-    interaction_names,
-    periodic,
-    read_network,
-    seeded,
-)
+from .base import Activation, TrainableAdapter, interaction_names, periodic, seeded
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(None):
     warnings.simplefilter("ignore")
@@ -51,23 +44,31 @@ class MaceModel(TrainableAdapter):
         if self.head not in self.heads:
             known = ", ".join(self.heads)
             raise InputError(f"{name}: needs one of its heads {known}, as FILE:HEAD, not {head}.")
-        about = {"architecture": architecture(network), "head": self.head}
+        self.network = network
+        about = {"architecture": self.architecture, "head": self.head}
         super().__init__(network, name, network.atomic_numbers.tolist(), about)
-        self.outputs = interaction_names(network.products)
-        self.columns = {n: scalar_columns(p.linear.irreps_out) for n, p in self.outputs.items()}
-        self.inputs = {}
-        for i, readout in enumerate(network.readouts):
+        backbone = [Activation(p, scalars(p.linear.irreps_out), True) for p in network.products]
+        last = []
+        for readout in network.readouts:
             hidden = hasattr(readout, "linear_2")
-            linear = self.inputs[f"readout-{i}"] = readout.linear_2 if hidden else readout.linear
-            columns = scalar_columns(linear.irreps_in)
-            if hidden:  # which has a block for every head, and all but the read one are masked
-                columns = np.split(columns, len(self.heads))[self.heads.index(self.head)]
-            self.columns[f"readout-{i}"] = columns
+            linear = readout.linear_2 if hidden else readout.linear
+            # a hidden layer has a block for every head, and all but the read one are masked
+            block = (self.heads.index(self.head), len(self.heads)) if hidden else ()
+            last.append(Activation(linear, scalars(linear.irreps_in, *block)))
+        interactions = interaction_names([part] for part in backbone)
+        self.layers = {"backbone": backbone, "last": last, **interactions}
 
     @property
     def architecture(self) -> dict:
-        """mace-torch's own description of the network, with the energies of its elements."""
-        return architecture(self.network)
+        """mace-torch's own description of the network as plain values, classes by name."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, np.ndarray | torch.Tensor):
+                return value.tolist()
+            return str(value) if isinstance(value, o3.Irreps) else getattr(value, "__name__", value)
+
+        config = extract_config_mace_model(self.network)
+        return {key: plain(value) for key, value in config.items()}
 
     def graph(self, atoms: Atoms) -> AtomicData:
         """MACE's own graph with this checkpoint's cutoff and species.
@@ -83,15 +84,9 @@ class MaceModel(TrainableAdapter):
         """What the network is called with."""
         return torch_geometric.Batch.from_data_list(graphs).to(self.device).to_dict()
 
-    def forward(self, graphs: list[AtomicData]) -> dict[str, torch.Tensor]:
-        """The invariants of every interaction, and what the readouts' last maps take."""
-        with default_dtype(self.dtype), capture_activations(self.inputs, self.outputs) as found:
-            self.network(self.batch(graphs), compute_force=False)
-        parts = {name: found[name][:, columns] for name, columns in self.columns.items()}
-        interactions = {name: parts[name] for name in self.outputs}
-        backbone = torch.cat(list(interactions.values()), dim=1)
-        last = torch.cat([parts[name] for name in self.inputs], dim=1)
-        return {"backbone": backbone, "last": last, **interactions}
+    def run(self, graphs: list[AtomicData]) -> None:
+        """One forward pass."""
+        self.network(self.batch(graphs), compute_force=False)
 
     def energy_and_forces(self, atoms: Atoms) -> tuple[float, np.ndarray]:
         """Energy in eV/atom and forces (n_atoms, 3) in eV/angstrom."""
@@ -101,53 +96,38 @@ class MaceModel(TrainableAdapter):
     def energy_readout(self) -> tuple[np.ndarray, np.ndarray]:
         """The last maps of all readouts, whose outputs are added up, rescaled and shifted."""
         head, rescale, maps = self.heads.index(self.head), self.network.scale_shift, []
-        for name, linear in self.inputs.items():
+        for linear, select, _ in self.layers["last"]:
             basis = torch.eye(linear.irreps_in.dim, dtype=self.dtype, device=self.device)
-            maps.append(linear(basis)[self.columns[name], head].numpy(force=True))
+            maps.append(linear(select(basis).T)[:, head].numpy(force=True))
         scale, shift = (x.flatten()[head].item() for x in (rescale.scale, rescale.shift))
         return scale * np.concatenate(maps)[:, None], np.array([shift])
+
+    @staticmethod
+    def build(architecture: dict, seed: int = 0) -> torch.nn.Module:
+        """A MACE of an `architecture` with freshly drawn weights."""
+        a = dict(architecture)
+        for key in ("hidden_irreps", "MLP_irreps", "edge_irreps"):
+            a[key] = o3.Irreps(a[key]) if a[key] else None
+        for key in ("interaction_cls", "interaction_cls_first"):
+            a[key] = mace.modules.interaction_classes[a[key]]
+        a["readout_cls"] = mace.modules.readout_classes[a["readout_cls"]]
+        a["gate"] = mace.modules.gate_dict[str(a["gate"])]  # none with linear readouts alone
+        a["atomic_energies"] = np.array(a["atomic_energies"])
+        with seeded(seed), default_dtype(torch.float32), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # e3nn's TorchScript warns once per module
+            return mace.modules.ScaleShiftMACE(**a)
 
     def shift_elements(self, energies: np.ndarray) -> None:
         """Add energies in eV, indexed by atomic number, to the reference energies."""
         table = self.network.atomic_energies_fn.atomic_energies
         table += torch.as_tensor(energies[self.elements]).to(table)
 
-    def untrained(self, seed: int) -> torch.nn.Module:
-        """The same architecture with freshly drawn weights."""
-        return build_network(self.architecture, seed)
 
-
-def scalar_columns(irreps: o3.Irreps) -> np.ndarray:
-    """The columns of the even scalars."""
-    irreps = o3.Irreps(str(irreps))
-    return np.flatnonzero(np.concatenate([[str(ir) == "0e"] * (n * ir.dim) for n, ir in irreps]))
-
-
-def architecture(network: torch.nn.Module) -> dict:
-    """mace-torch's own description of the network as plain values, classes by name."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, np.ndarray | torch.Tensor):
-            return value.tolist()
-        return str(value) if isinstance(value, o3.Irreps) else getattr(value, "__name__", value)
-
-    config = extract_config_mace_model(network)
-    return {key: plain(value) for key, value in config.items()}
-
-
-def build_network(architecture: dict, seed: int = 0) -> torch.nn.Module:
-    """A MACE of an `architecture` with freshly drawn weights."""
-    a = dict(architecture)
-    for key in ("hidden_irreps", "MLP_irreps", "edge_irreps"):
-        a[key] = o3.Irreps(a[key]) if a[key] else None
-    for key in ("interaction_cls", "interaction_cls_first"):
-        a[key] = mace.modules.interaction_classes[a[key]]
-    a["readout_cls"] = mace.modules.readout_classes[a["readout_cls"]]
-    a["gate"] = mace.modules.gate_dict[str(a["gate"])]  # none with linear readouts alone
-    a["atomic_energies"] = np.array(a["atomic_energies"])
-    with seeded(seed), default_dtype(torch.float32), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # e3nn's TorchScript warns once per module
-        return mace.modules.ScaleShiftMACE(**a)
+def scalars(irreps: o3.Irreps, block: int = 0, n_blocks: int = 1) -> itemgetter:
+    """What takes the columns of the even scalars, or one of several blocks of them."""
+    even = [[str(ir) == "0e"] * (n * ir.dim) for n, ir in o3.Irreps(str(irreps))]
+    columns = np.flatnonzero(np.concatenate(even))
+    return itemgetter((slice(None), np.split(columns, n_blocks)[block]))
 
 
 def load_pickled(path: Path) -> torch.nn.Module:
@@ -158,7 +138,5 @@ def load_pickled(path: Path) -> torch.nn.Module:
 def load(name: str, entry: dict) -> MaceModel:
     """What `save` wrote, such as a checkpoint that ships, or what mace-torch pickled."""
     path = entry.get("path") or DATA / entry["file"]
-    if path.suffix != WEIGHTS:
-        return MaceModel(load_pickled(path), name, entry.get("head"))
-    network, card = read_network(path, build_network)
-    return MaceModel(network, name, entry.get("head") or card.get("head"))
+    read = MaceModel.restore if path.suffix == ".safetensors" else load_pickled
+    return MaceModel(read(path), name, entry.get("head"))

@@ -13,6 +13,7 @@ import json
 import os
 from importlib import import_module
 from importlib.util import find_spec
+from operator import itemgetter
 from typing import Any
 
 import matgl
@@ -22,7 +23,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from ..resources import InputError, check_sha256
-from .base import Adapter, capture_activations, interaction_names, periodic, seeded
+from .base import LAYERS, Activation, Adapter, interaction_names, periodic, seeded
 
 BACKEND = "DGL" if find_spec("dgl") else "PYG"
 matgl.set_backend(BACKEND)
@@ -56,6 +57,7 @@ class MatglModel(Adapter):
     """
 
     interactions = "graph_layers"
+    invariants = itemgetter(1)  # of an atom, between what an interaction gives of edges and state
     scale = 1.0  # of the potential, in eV
 
     def __init__(self, network: torch.nn.Module, name: str) -> None:
@@ -63,9 +65,14 @@ class MatglModel(Adapter):
         about = {key: getattr(network, key, None) for key in ("cutoff", "threebody_cutoff")}
         super().__init__(network, name, elements, about | {"backend": BACKEND})
         self.converter = Atoms2Graph(network.element_types, network.cutoff)
-        self.inputs, self.outputs = {}, interaction_names(getattr(network, self.interactions, ()))
+        modules = getattr(network, self.interactions, ())
+        interactions = [[Activation(m, self.invariants, True)] for m in modules]
         if gated := getattr(network.final_layer, "gated", None):
-            self.inputs = {"backbone": gated, "value": gated.layers[-1], "gate": gated.gates[-2]}
+            last = [Activation(gated.layers[-1]), Activation(gated.gates[-2])]
+            self.layers = {"backbone": [Activation(gated)], "last": last}
+        else:
+            self.layers = dict.fromkeys(LAYERS, interactions[-1])
+        self.layers |= interaction_names(interactions)
 
     def graph(self, atoms: Atoms) -> Any:
         """matgl's own graph, in the precision of the network."""
@@ -82,32 +89,19 @@ class MatglModel(Adapter):
         """Directed edges."""
         return len((graph.edata if BACKEND == "DGL" else graph)["bond_dist"])
 
-    def invariants(self, output: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """What an interaction gives of every atom, between what it gives of edges and state."""
-        return output[1]
-
     def batch(self, graphs: list[Any]) -> dict[str, Any]:
         """What the network is called with: a batch as its graph ``g``."""
         return {"g": join(graphs)}
 
-    def forward(self, graphs: list[Any]) -> dict[str, torch.Tensor]:
-        """Around and inside the readout, and after every interaction."""
-        batch = {key: graph.to(self.device) for key, graph in self.batch(graphs).items()}
-        with capture_activations(self.inputs, self.outputs) as found:
-            self.network(**batch)
-        interactions = {name: self.invariants(found[name]) for name in self.outputs}
-        if self.inputs:
-            backbone = found["backbone"]
-            last = torch.cat([found["value"], found["gate"]], dim=1)
-        else:
-            backbone = last = [*interactions.values()][-1]
-        return {"backbone": backbone, "last": last, **interactions}
+    def run(self, graphs: list[Any]) -> None:
+        """One forward pass."""
+        self.network(**{key: x.to(self.device) for key, x in self.batch(graphs).items()})
 
     def energy_readout(self) -> tuple[np.ndarray, np.ndarray]:
         """The last maps of value and gate."""
-        if not self.inputs or self.scale is None:
+        if self.scale is None:
             return super().energy_readout()
-        value, gate = self.inputs["value"], self.inputs["gate"]
+        value, gate = (part.module for part in self.layers["last"])
         weights = torch.block_diag(self.scale * value.weight, gate.weight)
         biases = torch.cat([self.scale * value.bias, gate.bias])
         return weights.numpy(force=True).T, biases.numpy(force=True)
@@ -132,7 +126,8 @@ class TensorNetModel(MatglModel):
 
     interactions = "layers"
 
-    def invariants(self, output: torch.Tensor) -> torch.Tensor:
+    @staticmethod
+    def invariants(output: torch.Tensor) -> torch.Tensor:
         """Squared norms of the scalar, skew and traceless parts, as the readout takes them."""
         return torch.cat([tensor_norm(part) for part in decompose_tensor(output)], dim=1)
 
@@ -202,14 +197,13 @@ def load(name: str, entry: dict) -> MatglModel:
         path = check_sha256(folder.parent / entry["file"], entry["sha256"])
         arguments = path.with_name("model.pt")
     options = {"map_location": "cpu", "weights_only": True}
-    potential = {}
     if arguments.suffix == ".json":
-        keywords = json.loads(arguments.read_text())["kwargs"]["model"]["init_args"]
-        if "dtype" in keywords:
-            keywords["dtype"] = getattr(torch, keywords["dtype"].removeprefix("torch."))
+        potential = {"model": json.loads(arguments.read_text())["kwargs"]["model"]}
     else:
         potential = torch.load(arguments, **options)
-        keywords = potential["model"]["init_args"]
+    keywords = potential["model"]["init_args"]
+    if "dtype" in keywords:  # a text in JSON
+        keywords["dtype"] = getattr(torch, str(keywords["dtype"]).removeprefix("torch."))
     keywords["dim_state_embedding"] = keywords["dim_state_embedding"] or 0  # of old files
     with seeded(0):
         built = network(**keywords)

@@ -11,7 +11,7 @@ from mattersim.forcefield.m3gnet.m3gnet import M3Gnet
 from mattersim.forcefield.potential import Potential, batch_to_dict
 from torch_geometric.data import Batch, Data
 
-from .base import MATERIALS_ELEMENTS, Adapter, Unsupported, capture_activations, periodic
+from .base import MATERIALS_ELEMENTS, Activation, Adapter, Unsupported, periodic
 
 
 class MatterSimModel(Adapter):
@@ -32,8 +32,8 @@ class MatterSimModel(Adapter):
         self.cutoff = args["cutoff"]
         self.converter = GraphConvertor("m3gnet", self.cutoff, True, args["threebody_cutoff"])
         readout = network.final
-        branches = {"linear": readout.g[-1].linear, "gate": readout.sigma[-1].linear}
-        self.inputs = {"backbone": readout, **branches}
+        last = [Activation(readout.g[-1].linear), Activation(readout.sigma[-1].linear)]
+        self.layers = {"backbone": [Activation(readout)], "last": last}
 
     def graph(self, atoms: Atoms) -> Data:
         """MatterSim's own graph, in a cell with vacuum where the structure is not periodic."""
@@ -47,14 +47,10 @@ class MatterSimModel(Adapter):
         """Directed edges plus angles."""
         return int(graph.num_bonds + graph.num_three_body)
 
-    def forward(self, graphs: list[Data]) -> dict[str, torch.Tensor]:
-        """What enters the readout, and what the last maps of its two branches take."""
+    def run(self, graphs: list[Data]) -> None:
+        """One forward pass."""
         batch = batch_to_dict(Batch.from_data_list(graphs), device="cpu")
-        tensors = {key: torch.as_tensor(value).to(self.device) for key, value in batch.items()}
-        with capture_activations(self.inputs, {}) as found:
-            self.network(tensors)
-        last = torch.cat([found["linear"], found["gate"]], dim=1)
-        return {"backbone": found["backbone"], "last": last}
+        self.network({key: torch.as_tensor(x).to(self.device) for key, x in batch.items()})
 
 
 def load(name: str, entry: dict) -> MatterSimModel:

@@ -14,7 +14,7 @@ from orb_models.forcefield import pretrained
 from orb_models.forcefield.atomic_system import ase_atoms_to_atom_graphs
 from orb_models.forcefield.base import AtomGraphs, batch_graphs
 
-from .base import MATERIALS_ELEMENTS, Adapter, periodic
+from .base import MATERIALS_ELEMENTS, Activation, Adapter, periodic
 
 
 class OrbModel(Adapter):
@@ -35,6 +35,8 @@ class OrbModel(Adapter):
         readout = network.heads["energy"].mlp
         linear = [i for i, m in enumerate(readout) if isinstance(m, torch.nn.Linear)]
         self.hidden = readout[: linear[-1]]
+        last = Activation(self.hidden, of_output=True)
+        self.layers = {"backbone": [Activation(self.hidden)], "last": [last]}
 
     def graph(self, atoms: Atoms) -> AtomGraphs:
         """Orb's own graph; it has no slabs, so these get a vacuum wider than twice its cutoff."""
@@ -48,11 +50,9 @@ class OrbModel(Adapter):
         """Directed edges."""
         return len(graph.senders)
 
-    def forward(self, graphs: list[AtomGraphs]) -> dict[str, torch.Tensor]:
+    def run(self, graphs: list[AtomGraphs]) -> None:
         """The message passing network, then the energy head up to its last linear map."""
-        with torch.inference_mode():
-            nodes = self.network.model(batch_graphs(graphs).to(self.device))["node_features"]
-            return {"backbone": nodes, "last": self.hidden(nodes)}
+        self.hidden(self.network.model(batch_graphs(graphs).to(self.device))["node_features"])
 
 
 def load(name: str, entry: dict) -> OrbModel:

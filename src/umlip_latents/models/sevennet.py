@@ -1,5 +1,6 @@
 """SevenNet: invariant node features after the last gate, input of `reduce_hidden_to_energy`."""
 
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sevenn.train.dataload import unlabeled_atoms_to_graph
 from torch_geometric.data import Batch
 
 from ..resources import InputError, check_sha256
-from .base import Adapter, capture_activations, interaction_names, periodic, seeded
+from .base import Activation, Adapter, interaction_names, periodic, seeded
 
 FOLDER = Path(sevenn.__file__).parent / "pretrained_potentials"
 
@@ -45,11 +46,11 @@ class SevenNetModel(Adapter):
         about = {"cutoff": network.cutoff, "modal": modal}
         super().__init__(network, name, list(network.type_map), about)
         self.modal, self.config = modal, config
-        self.inputs = {"last": network.reduce_hidden_to_energy.linear}
+        last = [Activation(network.reduce_hidden_to_energy.linear)]
         gates = [m.gate for key, m in network.named_children() if key.endswith("equivariant_gate")]
-        self.outputs = interaction_names(gates)
-        # the even scalars come first
-        self.scalars = {name: gate.irreps_out.count("0e") for name, gate in self.outputs.items()}
+        scalars = [itemgetter((..., slice(g.irreps_out.count("0e")))) for g in gates]  # come first
+        parts = [[Activation(*part, True)] for part in zip(gates, scalars, strict=True)]
+        self.layers = {"backbone": parts[-1], "last": last, **interaction_names(parts)}
 
     def graph(self, atoms: Atoms) -> AtomGraphData:
         """SevenNet's own graph. A cell that is not periodic all around gets vacuum instead.
@@ -65,16 +66,14 @@ class SevenNetModel(Adapter):
             graph.data_modality = self.modal
         return graph
 
-    def forward(self, graphs: list[AtomGraphData]) -> dict[str, torch.Tensor]:
-        """The scalars after every gate, and what the readout's last map takes."""
-        with capture_activations(self.inputs, self.outputs) as found:
-            self.network(Batch.from_data_list(graphs).to(self.device))
-        layers = {name: found[name][:, :n] for name, n in self.scalars.items()}
-        return {"backbone": [*layers.values()][-1], "last": found["last"], **layers}
+    def run(self, graphs: list[AtomGraphData]) -> None:
+        """One forward pass."""
+        self.network(Batch.from_data_list(graphs).to(self.device))
 
     def energy_readout(self) -> tuple[np.ndarray, np.ndarray]:
         """One map without bias, times the scale that all elements share."""
-        linear, scale = self.inputs["last"], self.network.rescale_atomic_energy.scale.flatten()[0]
+        linear = self.network.reduce_hidden_to_energy.linear
+        scale = self.network.rescale_atomic_energy.scale.flatten()[0]
         weights = scale * linear.weight / linear.irreps_in.dim**0.5  # as in e3nn
         return weights.numpy(force=True)[:, None], np.zeros(1)
 

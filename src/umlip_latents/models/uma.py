@@ -4,14 +4,13 @@ A task steers UMA from its first layer on, through an embedding and the mixture 
 every task of a checkpoint is a model of its own.
 """
 
-import torch
 from ase import Atoms
 from fairchem.core import pretrained_mlip
 from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
 from fairchem.core.models.base import HydraModel
 from fairchem.core.units.mlip_unit import InferenceSettings
 
-from .base import Adapter, capture_activations, estimated_edges, periodic
+from .base import Activation, Adapter, estimated_edges, periodic
 
 # one model for structures of any composition, in single precision, and nothing but the energy
 SETTINGS = InferenceSettings(
@@ -44,6 +43,8 @@ class UmaModel(Adapter):
         heads = network.output_heads.modules()
         readout = next(head.energy_block for head in heads if hasattr(head, "energy_block"))
         self.last_map = [m for m in readout.modules() if hasattr(m, "in_features")][-1]
+        invariants = Activation(self.backbone, lambda out: out["node_embedding"][:, 0], True)
+        self.layers = {"backbone": [invariants], "last": [Activation(self.last_map)]}
 
     def graph(self, atoms: Atoms) -> AtomicData:
         """Positions and cell, with vacuum where a structure is not periodic; neutral, spin paired.
@@ -62,12 +63,9 @@ class UmaModel(Adapter):
         atoms = Atoms(graph.atomic_numbers.numpy(), cell=graph.cell[0].numpy())
         return estimated_edges(atoms, self.backbone.cutoff)
 
-    def forward(self, graphs: list[AtomicData]) -> dict[str, torch.Tensor]:
-        """What comes out of the backbone, and what the last map takes."""
-        with capture_activations({"last": self.last_map}, {"embedding": self.backbone}) as found:
-            self.network(atomicdata_list_to_batch(graphs).to(self.device))
-        invariant = found["embedding"]["node_embedding"][:, 0]
-        return {"backbone": invariant, "last": found["last"]}
+    def run(self, graphs: list[AtomicData]) -> None:
+        """One forward pass."""
+        self.network(atomicdata_list_to_batch(graphs).to(self.device))
 
 
 def load(name: str, entry: dict) -> UmaModel:
