@@ -29,12 +29,11 @@ def sentences(tables):
 
     near = tables["near"].set_index("measure")
     others = near[["same family", "another family", *STRANGERS]]
-    assert len(near) == 10 and near["shared weights"].lt(others.min(axis=1)).all()
+    assert len(near) == 9 and near["shared weights"].lt(others.min(axis=1)).all()
     yield "at {:.2f} by the GFRE and {:.2f} by CKA", *near.loc[["GFRE", "CKA"], "shared weights"]
     kin = near[["same family", "another family"]].loc[["GFRE", "CKA"]]
-    assert (near["same family"] < near["another family"]).drop("PWCCA").all()
-    assert abs(near.loc["PWCCA", "same family"] - near.loc["PWCCA", "another family"]) < 0.01
-    yield "by all but PWCCA, at {:.2f} and {:.2f}", *kin["same family"]
+    assert (near["same family"] < near["another family"]).all()
+    yield "of one family come next, at {:.2f} and {:.2f}", *kin["same family"]
     yield "of different families later, at {:.2f} and {:.2f}", *kin["another family"]
     functions = ["symmetry-functions", "another family"]
     yield "by the GFRE ({:.2f} against {:.2f})", *near.loc["GFRE", functions]
@@ -49,46 +48,19 @@ def sentences(tables):
     assert verdict.eq("nearer").eq(ratios["ratio_low"] > 1).all()
     element, descriptor = (verdict["all atoms", name] for name in ("element", "symmetry-functions"))
     tied = element[element == "no measurable difference"]
-    assert len(element) == 10 and {*tied.index} == {"GFRE", "SVCCA", "CKNNA"}
+    assert len(element) == 9 and {*tied.index} == {"GFRE", "SVCCA", "CKNNA"}
     assert not element.eq("farther").any()
-    yield "are nearer by {} of 10 measures", element.eq("nearer").sum()
-    assert {*descriptor.index[descriptor == "farther"]} == {"GFRE", "PWCCA"}
-    yield "they are nearer by {} and farther by two", descriptor.eq("nearer").sum()
+    yield "are nearer by {} of 9 measures", element.eq("nearer").sum()
+    assert {*descriptor.index[descriptor == "farther"]} == {"GFRE"}
+    yield "they are nearer by {} and farther by one", descriptor.eq("nearer").sum()
     soap = verdict["all atoms", "soap"]
-    assert {*soap.index[soap != "nearer"]} == {"SVCCA", "PWCCA"}
+    assert {*soap.index[soap != "nearer"]} == {"SVCCA"}
     inner = verdict["within elements"]
     assert inner.eq("nearer").all()
     yield "The {} measures that were asked within", "five"
     assert inner.index.get_level_values("level").nunique() == 5
 
-    ranks = tables["agreement"].set_index("measure")
-    variance, neighbours = (
-        ranks.loc[kind, kind].min(axis=None)
-        for kind in (
-            ["CKA", "RBF CKA", "Procrustes distance"],
-            ["neighbour overlap", "CKNNA", "information imbalance"],
-        )
-    )
-    maps = ranks.loc["GFRE", "LFRE"]
-    yield (
-        "the two maps at {:.2f}, variance at {:.2f} or more, neighbours at {:.2f} or more",
-        maps,
-        variance,
-        neighbours,
-    )
-    yield (
-        "GFRE and CKA correlate at {:.2f}, and PWCCA with CKA not at all ({:.2f})",
-        (ranks.loc["GFRE", "CKA"]),
-        ranks.loc["PWCCA", "CKA"],
-    )
-    energies = ranks["energies"].drop("energies")
-    assert energies.idxmax() == "GFRE"
-    others = energies.drop("GFRE").max()
-    yield (
-        "the GFRE follows them best, at {:.2f}, all others at {:.2f} or less",
-        energies.max(),
-        others,
-    )
+    yield from of_grounding(tables.full("08_measures-grounding"))
 
     missed = tables["energies"].set_index("model")["error"]
     assert missed.idxmin() == "nequix-omat-1"
@@ -106,6 +78,54 @@ def sentences(tables):
     )
 
     yield from of_stitching(tables.full("08_measures-stitching").query("source != target"))
+
+
+def of_grounding(grounding):
+    """The sentences on which measure gets known orders right."""
+    share = grounding.pivot(index="measure", columns="test", values="share")
+    low = grounding.pivot(index="measure", columns="test", values="low")
+    ends = grounding.set_index(["measure", "test"])[["share", "low", "high"]]
+    assert share.shape == (15, 8)
+    yield (
+        "puts at least {:.2f} of the levels of noise and {:.2f} of the relatives in order",
+        *share[["noise", "shared weights"]].min(),
+    )
+    depth = share["depth"].round(2)
+    assert {*depth.index[depth == 1]} == {"cka-rbf", "relative_representations"}
+    yield "{:.2f} by the GFRE, {:.2f} by LFRE and PWCCA", *depth[["gfre", "lfre"]]
+    assert depth["pwcca"] == depth["lfre"] == depth.min()
+    epochs = share["epochs"].round(2)
+    near = ["overlap", "cknna", "jaccard", "imbalance"]
+    assert {*epochs.index[epochs < 1]} == {*near, "svcca"}
+    yield "The information imbalance is right in {:.2f}", epochs["imbalance"]
+    again = share["another training"]
+    chance = low["another training"] <= 0.5
+    assert {"gfre", "lfre", "kernel", "pwcca"} <= {*again.index[chance]}
+    assert again.idxmax() == "rsa"
+    yield (
+        "RSA in {:.2f} of the comparisons, Procrustes distance in {:.2f}, CKA in {:.2f}",
+        *again[["rsa", "procrustes", "cka"]],
+    )
+    yield "The GFRE ({:.2f}) and the kernel error ({:.2f})", *again[["gfre", "kernel"]]
+    yield "PWCCA ({:.2f}) does worse than that", again["pwcca"]
+    assert ends.loc[("pwcca", "another training"), "high"] < 0.5
+    data = share["other data"]
+    assert data.idxmax() == "gfre"
+    yield "the GFRE is right in {:.2f} [{:.2f}, {:.2f}]", *ends.loc[("gfre", "other data")]
+    assert low.loc["cka", "other data"] < 0.5
+    yield "CKA in {:.2f} [{:.2f}, {:.2f}]", *ends.loc[("cka", "other data")]
+    energies = share["energies"]
+    best = energies.idxmax()
+    assert best == "rsa" and energies.drop("pwcca").min() > 0.5
+    yield "the best, RSA, is right in {:.2f} [{:.2f}, {:.2f}]", *ends.loc[(best, "energies")]
+    cost = share["stitching"].sort_values(ascending=False)
+    assert [*cost.index[:3]] == ["gfre", "kernel", "imbalance"]
+    yield (
+        "the GFRE foretells best, {:.2f} [{:.2f}, {:.2f}], and it is fitted by the same map; "
+        "of those that fit none the information imbalance is first, at {:.2f}",
+        *ends.loc[("gfre", "stitching")],
+        cost.iloc[2],
+    )
 
 
 def of_stitching(stitched):

@@ -23,7 +23,10 @@ OUTPUT = Path(__file__).with_name("manifest.csv")
 FOLDERS = ("checkpoints", "features", "published", "reference-results", "structures")
 ENDINGS = {".csv", ".gz", ".json", ".npz", ".safetensors", ".xyz"}
 CHAPTER = {"03_precision": "03_dependence"}  # of a table that has another name
-SCRIPTS = {"08_measures-stitching": "data/reference-results/stitching.py"}
+SCRIPTS = {
+    f"08_measures-{name}": f"data/reference-results/{name}.py"
+    for name in ("stitching", "grounding")
+}
 BUILT = {"embedded": "build.py", "li3ps4-gfn1": "build_li3ps4.py"}
 
 
