@@ -54,7 +54,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	  $(INSTALL) --no-deps $$torch && \
 	  $(INSTALL) --no-deps --require-hashes $(ONLY_WHEELS) -r requirements.lock && \
 	  $(INSTALL) $$torch
-	$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true  # some is for other Pythons
+	$(BIN)/python -W ignore -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true  # some is for other Pythons
 	$(INSTALL) --no-deps --editable .
 	touch $@
 

@@ -164,8 +164,9 @@ def execute_all(parameters: Mapping[str, Mapping[str, Any]], folder: Path) -> No
 def execute(notebook: Path, folder: Path, parameters: Mapping[str, Any]) -> str:
     """Run one notebook by papermill, in the present folder; returns what it took."""
     start, target = time.monotonic(), folder / notebook.name
+    quiet = {"progress_bar": False, "extra_arguments": ["--log-level=ERROR"]}  # of the kernel
     try:
-        papermill.execute_notebook(notebook, target, parameters, progress_bar=False)
+        papermill.execute_notebook(notebook, target, parameters, **quiet)
     except papermill.PapermillExecutionError as error:
         cause = f"{error.ename} ({' '.join(error.evalue.split())})"
         raise InputError(f"{target}: cell [{error.exec_count}] stops with {cause}.") from None
