@@ -6,6 +6,7 @@ def sentences(tables):
     yield from descendants(tables["retention"].set_index("name"))
     yield from depth(tables)
     yield from protocols(tables)
+    yield from methods(tables)
     yield from riddle(tables)
 
 
@@ -92,6 +93,33 @@ def protocols(tables):
     yield "is still rebuilt to {:.2f}.", anew.gfre_to_pretrained
     scratch = kept.loc[("bespoke, seed 0", "backbone", "pretraining")]
     yield "cannot be rebuilt from theirs ({:.2f}).", scratch.gfre_to_pretrained
+
+
+def methods(tables):
+    """Full fine-tuning, LoRA, layer freezing and heads, at equal test error."""
+    equal, long = tables["equal"], tables.full("06_fine_tuning-methods")
+    start = long[long.epoch == 0].iloc[0]
+    yield "the force error from {:.0f} to {:.0f} meV/Å or less", start.force, equal.force.max()
+    order = ["full fine-tuning", "LoRA", "layer freezing", "heads fine-tuning"]
+    moved = equal.pivot(index="seed", columns="protocol", values="alexandria_energy_change")[order]
+    assert len(moved) == 3
+    assert (moved.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
+    near = equal.pivot(index="seed", columns="protocol", values="target_backbone_from_start")
+    assert (near["LoRA"] > near["full fine-tuning"]).all()
+    assert near["heads fine-tuning"].max() < 1e-4
+    mean = equal.groupby("protocol").mean().loc[order]
+    yield (
+        "moved the backbone to {:.3f} from its start, LoRA to {:.3f}, layer freezing to {:.3f},",
+        *mean.target_backbone_from_start[:3],
+    )
+    yield "the retentions are {:.2f}, {:.2f}, {:.2f} and {:.0f}.", *mean.retention
+    yield (
+        "by {:.0f} meV/atom after full fine-tuning, by {:.0f} after LoRA, {:.0f} after layer "
+        "freezing and {:.0f} after heads fine-tuning",
+        *mean.alexandria_energy_change,
+    )
+    forces = start.alexandria_force, *ends(mean.alexandria_force)
+    yield "grow from {:.1f} to between {:.1f} and {:.1f} meV/Å", *forces
 
 
 def riddle(tables):

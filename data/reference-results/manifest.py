@@ -27,6 +27,7 @@ SCRIPTS = {
     f"08_measures-{name}": f"data/reference-results/{name}.py"
     for name in ("stitching", "grounding")
 }
+SCRIPTS["06_fine_tuning-methods"] = "data/reference-results/fine_tuning.py"
 BUILT = {"embedded": "build.py", "li3ps4-gfn1": "build_li3ps4.py"}
 
 
