@@ -85,7 +85,7 @@ def of_grounding(grounding):
     share = grounding.pivot(index="measure", columns="test", values="share")
     low = grounding.pivot(index="measure", columns="test", values="low")
     ends = grounding.set_index(["measure", "test"])[["share", "low", "high"]]
-    assert share.shape == (15, 8)
+    assert share.shape == (14, 8)
     yield (
         "puts at least {:.2f} of the levels of noise and {:.2f} of the relatives in order",
         *share[["noise", "shared weights"]].min(),
