@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # lines of code; `src` is to come down to 3,800 and 3,300
-MOST = {"src": 4740, "tests": 6000}
+MOST = {"src": 4520, "tests": 6000}
 LONGEST = 300  # lines of a file of src, all of them
 FREE = {
     *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
