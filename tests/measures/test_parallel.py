@@ -49,7 +49,7 @@ def test_two_jobs_find_what_one_finds(expected):
 
 def test_workers_of_a_cluster_find_what_one_job_finds(expected):
     with (
-        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):

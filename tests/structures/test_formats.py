@@ -74,7 +74,7 @@ READ = [
     ("slab.xyz", SLAB, {}, ["NaCl"]),
     ("h.xyz", "1\nProperties=pos:R:3:Z:I:1\n0 0 0 8\n", {}, ["O"]),
     ("k.xyz", "1\n12345\nH 0 0 0\n", {}, ["H"]),
-    ("i@0 j.xyz.gz", gzip.compress(OHH.encode()), {}, ["OH2"]),
+    ("i@0 j.xyz.gz", gzip.compress(OHH.encode(), mtime=0), {}, ["OH2"]),
 ]
 REFUSED = [
     ("a.lammpstrj", DUMP.format("", "", ""), {}, "structure 0: atom 0 is '1'.*--types Na,Cl"),
