@@ -63,7 +63,7 @@ READ = [
     ("left.vasp", POSCAR.format("Na Cl\n").replace("4 0 0\n0 4 0", "0 4 0\n4 0 0"), {}, ["NaCl"]),
     ("fixed.vasp", FIXED.format("Na Cl\n"), {}, ["NaCl"]),
     ("b.json", json.dumps([SALT, HYDROXYL]), {}, ["NaCl", "OH"]),
-    ("a.json.gz", gzip.compress(json.dumps(PANDAS).encode()), {}, ["NaCl", "NaCl"]),
+    ("a.json.gz", gzip.compress(json.dumps(PANDAS).encode(), mtime=0), {}, ["NaCl", "NaCl"]),
     ("c.json", json.dumps(OPTIMADE), {}, ["NaCl"]),
     ("a.xyz", WATER.format("", "O", "D", "T"), {}, ["OH2"]),
     ("b.xyz", WATER.format("", "8", "1", "1"), {}, ["OH2"]),
