@@ -127,7 +127,7 @@ def test_the_evidence_hands_out_its_tables(html):
 def test_a_run_on_the_books_own_data_gives_the_tables_that_the_text_is_held_against(html):
     """To a hundredth, or the last bit of another processor would make the text wrong."""
     results = html.parent / "results"
-    shipped = {path.name: pd.read_csv(path) for path in REFERENCE.parent.glob("*.csv")}
+    shipped = {path.name: pd.read_csv(path) for path in REFERENCE.parent.glob("[0-9]*.csv")}
     built = {path.name: pd.read_csv(path) for path in results.glob("*.csv")}
     if len(built) < len(shipped) - 1:
         pytest.skip("this small book has no chapter at full scale; after `make book` it has all")
