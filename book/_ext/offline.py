@@ -1,16 +1,26 @@
-"""Sphinx extension: pages that need no script from the web.
+"""Sphinx extension: pages that need nothing from the web, and no server.
 
 Formulas become MathML, which browsers show without help, and the theme's scripts for running cells
-on a remote server are left out.
+on a remote server are left out. The older theme, which Python 3.10 gets, preloads its icons in a
+way that browsers refuse in a file, and lets no keyboard scroll a wide table: both are mended.
 """
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.writers.html5 import HTML5Translator
+
+FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>')
+FOCUS = """
+addEventListener("load", () => document.querySelectorAll(".pst-scrollable-table-container")
+  .forEach(box => { if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; }));
+"""
 
 
 def mathml(latex: str, display: str) -> str:
@@ -49,9 +59,19 @@ def drop_remote_scripts(app: Sphinx, page: str, template: str, context: dict, do
     ]
 
 
+def drop_font_preloads(app: Sphinx, error: Exception | None) -> None:
+    """Take the links to fonts off all pages; the style sheet loads them when they are needed."""
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        if FONT_PRELOAD.search(text):
+            page.write_text(FONT_PRELOAD.sub("", text), encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the renderer under the name ``mathml``, the entries, and the filter of scripts."""
+    """Register the renderer under the name ``mathml``, the entries, and what mends the theme."""
     app.connect("html-page-context", drop_remote_scripts, priority=900)
+    app.connect("build-finished", drop_font_preloads)
+    app.add_js_file(None, body=FOCUS)
     citation = visit_citation, HTML5Translator.depart_citation
     app.add_node(nodes.citation, override=True, html=citation)
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_display, None))
