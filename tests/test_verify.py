@@ -32,7 +32,7 @@ def test_the_manifest_has_a_row_for_every_file_and_says_what_made_it():
     made = runpy.run_path(str(MANIFEST.with_suffix(".py")))["rows"]().set_index("file")
     # of files that do not say it, the commit is known to a full clone alone
     pd.testing.assert_frame_equal(made.drop(columns="commit"), kept.drop(columns="commit"))
-    assert kept["commit"].str.fullmatch("[0-9a-f]{12}").all()
+    assert kept["commit"].str.fullmatch("[0-9a-f]{10}").all()
     here = kept[~kept.index.str.contains("/full/")]  # long runs are of notebooks of their commit
     makers = {*here["made_by"]} - {"arXiv:2512.05717"}
     assert all((DATA.parent / made).is_file() for made in makers)

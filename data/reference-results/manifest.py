@@ -40,7 +40,7 @@ def covered() -> list[str]:
 
 def came_in(file: Path) -> str:
     """The commit that last changed a file."""
-    command = ["git", "-C", str(DATA), "log", "-1", "--abbrev=12", "--format=%h", "--", str(file)]
+    command = ["git", "-C", str(DATA), "log", "-1", "--abbrev=10", "--format=%h", "--", str(file)]
     return subprocess.check_output(command, text=True).strip()
 
 
@@ -109,10 +109,12 @@ def rows() -> pd.DataFrame:
     """The manifest, as it should be."""
     makers = {"reference-results": of_result, "checkpoints": of_checkpoint}
     makers |= {"structures": of_structures, "published": of_paper, "features": of_features}
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {"file": name, "sha256": sha256(DATA / name)} | makers[name.split("/")[0]](DATA / name)
         for name in covered()
     ).fillna("")
+    # pandas 2 takes 8e6845549119 for a number and crashes on its exponent; of ten digits it does not
+    return table.assign(commit=table["commit"].str[:10])
 
 
 if __name__ == "__main__":
