@@ -113,7 +113,7 @@ def rows() -> pd.DataFrame:
         {"file": name, "sha256": sha256(DATA / name)} | makers[name.split("/")[0]](DATA / name)
         for name in covered()
     ).fillna("")
-    # pandas 2 takes 8e6845549119 for a number and crashes on its exponent; of ten digits it does not
+    # pandas 2 takes 8e6845549119 for a number and crashes on it; not on one of ten digits
     return table.assign(commit=table["commit"].str[:10])
 
 
