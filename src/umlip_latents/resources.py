@@ -167,9 +167,9 @@ def cache_folder() -> Path:
 
 
 def find_copy(file: str) -> Path | None:
-    """A registered file from the folder ``UMLIP_LATENTS_DATA`` or the cache, if it is there."""
-    copies = (Path(f, file) for f in (os.environ.get("UMLIP_LATENTS_DATA"), cache_folder()) if f)
-    return next((path for path in copies if path.is_file()), None)
+    """A registered file that ships, or from ``UMLIP_LATENTS_DATA`` or the cache, if it is there."""
+    folders = filter(None, (DATA, os.environ.get("UMLIP_LATENTS_DATA"), cache_folder()))
+    return next((path for folder in folders if (path := Path(folder, file)).is_file()), None)
 
 
 def fetch(file: str, url: str, expected: str | None = None) -> Path:

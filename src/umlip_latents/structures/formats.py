@@ -42,11 +42,11 @@ def read_types(types: str | Sequence[str] | Types) -> dict[str, str]:
     """
     types = types.split(",") if isinstance(types, str) else types
     if not isinstance(types, Mapping):
-        pairs = [text.strip().rpartition("=") for text in types]
+        pairs = [str(text).strip().rpartition("=") for text in types]
         types = {label or str(i): element for i, (label, _, element) in enumerate(pairs, 1)}
     if odd := [element for element in types.values() if element not in ELEMENTS]:
         raise InputError(f"types: {odd[0]!r} is no element.")
-    return dict(types)
+    return {str(label): element for label, element in types.items()}
 
 
 def find_format(path: Path) -> str | None:
@@ -110,6 +110,7 @@ def parse_xyz(lines: list[str], types: Types) -> Atoms:
         raise InputError(f"ASE cannot read it ({count[:40]!r} is no number of atoms).")
     if len(rows) < int(count):
         raise InputError(f"announces {count} atoms, but {len(rows)} lines follow.")
+    comment = re.sub(r"\b(lattice|properties)=", lambda key: key[0].capitalize(), comment)  # GPUMD
     if "Properties=" not in comment:
         comment = f"Properties=species:S:1:pos:R:3 {comment}"
     comment = re.sub(r"\b(species|symbols):S:1\b", "_label:S:1", comment)
@@ -162,22 +163,26 @@ def read_json(text: str, types: Types) -> Frames:
 
 
 def parse_json(node: dict) -> Atoms:
-    """A Structure or Molecule of pymatgen, or an OPTIMADE entry."""
+    """A Structure or Molecule of pymatgen, or an OPTIMADE entry.
+
+    pymatgen's adapter of OPTIMADE takes no account of disorder.
+    """
     from pymatgen.core import Molecule, Structure  # slow to import
 
-    kinds = node.get("species", ())  # of which pymatgen's adapter of OPTIMADE takes no account
-    ordered = all(kind["concentration"] == [1] for kind in kinds)
     if "sites" in node:
         found = (Structure if "lattice" in node else Molecule).from_dict(node)
-        ordered = found.is_ordered
-    if not ordered:
-        raise InputError(f"its sites are occupied in part; {ORDERED}.")
-    if "sites" in node:
-        return found.to_ase_atoms(msonable=False)
-    symbols = {kind["name"]: kind["chemical_symbols"][0] for kind in kinds}
-    symbols = [symbols[name] for name in node["species_at_sites"]]
-    cell, pbc = node["lattice_vectors"], [bool(d) for d in node["dimension_types"]]
-    return Atoms(symbols, node["cartesian_site_positions"], cell=cell, pbc=pbc)
+        if found.is_ordered:
+            atoms = found.to_ase_atoms(msonable=False)
+            atoms.info["charge"] = node.get("charge") or 0
+            return atoms
+    elif all(kind["concentration"] == [1] for kind in node["species"]):
+        symbols = {kind["name"]: kind["chemical_symbols"][0] for kind in node["species"]}
+        symbols = [symbols[name] for name in node["species_at_sites"]]
+        # null stands for no vector
+        cell = np.nan_to_num(np.array(node.get("lattice_vectors") or [[0] * 3] * 3, dtype=float))
+        pbc = node.get("dimension_types") or cell.any(axis=1)
+        return Atoms(symbols, node["cartesian_site_positions"], cell=cell, pbc=pbc)
+    raise InputError(f"its sites are occupied in part; {ORDERED}.")
 
 
 def read_pdb(text: str, types: Types) -> Frames:

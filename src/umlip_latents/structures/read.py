@@ -16,10 +16,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 from ase.io.formats import string2index
 
-from ..resources import DATA, InputError, check_sha256, fetch, registry, unknown_name
+from ..resources import InputError, fetch, registry, unknown_name
 from .checks import check_structure
 from .formats import HYDROGENS, ORDERED, find_format, list_frames, read_types
 
+SHAPES = {"energy": (), "forces": (-1, 3), "force": (-1, 3), "stress": (-1,)}  # of labels
 # what the models take for granted
 NEUTRAL = {"charge": ("0", "0.0"), "total_charge": ("0", "0.0"), "spin": ("0", "1")}
 
@@ -64,7 +65,8 @@ def load_structures(
         ``"OW=O"``.
     energy_key
         What the file calls the energy (eV), such as ``"REF_energy"``. Its forces (eV/Å) and stress
-        (eV/Å³) are called the same with ``forces`` or ``stress`` in place of ``energy``.
+        (eV/Å³) are called the same with ``forces``, ``force`` or ``stress`` in place of ``energy``.
+        Where there are forces alone, their name will do.
     skip_bad
         Leave out frames and files that cannot be used, and name them on stderr.
 
@@ -143,7 +145,12 @@ def find_files(source: str, format: str | None) -> list[tuple[Path, int, slice]]
             raise InputError(f"{source}: {index} is no slice of frames.")
         wanted = index if isinstance(index, slice) else slice(index, index + 1 or None)
     if text in known:
-        files, every = [dataset_file(text)], known[text].get("every", 1)
+        entry = known[text]
+        if not entry.get("sha256"):
+            words = f"download it from {entry['landing_page']} and pass the file's path"
+            raise InputError(f"{text}: no verified SHA-256 is registered; {words}.")
+        path = fetch(entry.get("path") or entry["file"], entry.get("url", ""), entry["sha256"])
+        files, every = [path], entry.get("every", 1)
     elif os.path.isfile(text):
         files = [Path(text)]
     else:
@@ -157,17 +164,6 @@ def find_files(source: str, format: str | None) -> list[tuple[Path, int, slice]]
     return [(file, every, wanted) for file in files]
 
 
-def dataset_file(name: str) -> Path:
-    """The verified file of a registered data set."""
-    entry = list_datasets()[name]
-    if "path" in entry:
-        return check_sha256(DATA / entry["path"], entry["sha256"])
-    if not entry.get("sha256"):
-        words = f"download it from {entry['landing_page']} and pass the file's path"
-        raise InputError(f"{name}: no verified SHA-256 is registered; {words}.")
-    return fetch(entry["file"], entry["url"], entry["sha256"])
-
-
 def check_occupancy(atoms: Atoms) -> None:
     """Refuse sites that are occupied in part, of which ASE makes atoms of one element."""
     sites = atoms.info.pop("occupancy", None)
@@ -179,29 +175,30 @@ def check_occupancy(atoms: Atoms) -> None:
 
 def set_labels(atoms: Atoms, energy_key: str) -> None:
     """Make energy, forces and stress of other names results of the calculator."""
-    known = {str(key).lower(): value for key, value in {**atoms.info, **atoms.arrays}.items()}
-    if (key := energy_key.lower()) not in known:
-        raise InputError(f"has no {energy_key} ({', '.join(known)}).")
     old = atoms.calc.results if atoms.calc else {}
+    known = {str(k).lower(): value for k, value in {**atoms.info, **atoms.arrays, **old}.items()}
+    if energy_key.lower() not in known:
+        raise InputError(f"has no {energy_key} ({', '.join(known)}).")
     results = {} if "energy" in old else {**old}  # what belongs to another energy is left
-    results["energy"] = float(known.pop(key))
-    if (forces := key.replace("energy", "forces")) in known:
-        results["forces"] = np.reshape(known[forces], (len(atoms), 3)).astype(float)
-    if (stress := key.replace("energy", "stress")) in known:
-        full = np.ravel(known[stress]).astype(float)
-        if full.size not in (6, 9):
-            raise InputError(f"its {stress} has {full.size} numbers, not 6 or 9.")
-        results["stress"] = full[[0, 4, 8, 5, 2, 1]] if full.size == 9 else full
+    for kind, shape in SHAPES.items():
+        name = re.sub("energy|forces?|stress", kind, energy_key.lower())
+        if name in known:
+            value = np.reshape(known.pop(name), shape).astype(float)[()]
+            if kind == "stress" and value.size not in (6, 9):
+                raise InputError(f"its {name} has {value.size} numbers, not 6 or 9.")
+            value = value[[0, 4, 8, 5, 2, 1]] if np.shape(value) == (9,) else value
+            results["forces" if kind == "force" else kind] = value
     atoms.calc = SinglePointCalculator(atoms, **results)
 
 
 def report_unused(structures: Sequence[Atoms], source: str) -> None:
     """Say which labels and charges of the files are not used."""
     names = {str(name) for atoms in structures for name in [*atoms.info, *atoms.arrays]}
-    labels = sorted(name for name in names if re.search("energy|force|stress", name, re.I))
-    if labels and not any(a.calc and "energy" in a.calc.results for a in structures):
-        words = f"no energy, but {', '.join(labels)}; energy_key= (--energy-key) tells its name"
-        print(f"{source}: has {words}.", file=sys.stderr)
+    results = [atoms.calc.results if atoms.calc else {} for atoms in structures]
+    lacking = [k for k in ("energy", "forces", "stress") if not all(k in r for r in results)]
+    if labels := [n for n in names if any(k.removesuffix("s") in n.lower() for k in lacking)]:
+        words = f"{', '.join(sorted(labels))} not used; energy_key= (--energy-key) tells the name"
+        print(f"{source}: {words}.", file=sys.stderr)
     for name, usual in NEUTRAL.items():
         if any(str(atoms.info.get(name, 0)) not in usual for atoms in structures):
             print(f"{source}: {name} is ignored; the models know none.", file=sys.stderr)
