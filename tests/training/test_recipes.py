@@ -102,7 +102,7 @@ def test_labels_may_have_another_name(tmp_path, metals):
         atoms.info["REF_energy"], atoms.arrays["REF_forces"] = 4.0, np.ones((4, 3))
     write(tmp_path / "data.xyz", renamed)
     changes = {"group": "origin", "held_out": 1, "validation": 1, "energy_key": "REF_energy"}
-    parts = recipe_parts(recipe(tmp_path, datasets=[str(tmp_path / "data.xyz")], **changes))
+    parts = recipe_parts(recipe(tmp_path, datasets=[str(tmp_path / "d*.xyz@:")], **changes))
     assert [a.get_potential_energy() for part in parts.values() for a in part] == [4.0] * 7
 
 

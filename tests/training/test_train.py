@@ -24,7 +24,7 @@ def write_recipe(folder, structures, mace=(), **changes):
     write(folder / "data.xyz", structures)
     recipe = {
         "name": "tiny",
-        "datasets": [str(folder / "data.xyz")],
+        "datasets": [f"{folder}/*.xyz"],
         "group": "origin",
         "held_out": 1,
         "validation": 1,
@@ -62,7 +62,7 @@ def test_a_recipe_trains_a_model_that_has_the_errors_of_its_card(finished):
     assert card == json.loads((folder / "tiny.json").read_text())
     assert card["trained_elements"] == ["Al", "Cu"]
     held_out = recipe_parts(read_recipe(folder / "recipe.json"))["held out"]
-    name = str(folder / "data.xyz")
+    name = f"{folder}/*.xyz"
     again = recipes.errors_by_dataset(load_model(folder / "tiny.safetensors"), held_out)
     assert again[name] == pytest.approx(card["held_out_errors"][name], rel=1e-4)
 

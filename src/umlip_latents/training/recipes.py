@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from ..models.base import TrainableAdapter, one_thread
 from ..models.mace import MaceModel
-from ..resources import InputError, check_writable, ensure_dir, sha256, torch_device
+from ..resources import InputError, check_writable, ensure_dir, torch_device
 from ..structures.describe import labels_fingerprint
 from ..structures.read import list_datasets, load_structures
 from ..structures.splits import split_structures
@@ -58,7 +58,7 @@ class Recipe(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
     description, aspect, level
         What the training is for; not used by it.
     datasets
-        Names or files of labelled structures.
+        Labelled structures: names, files, folders or patterns, as in `load_structures`.
     energy_key
         As in `load_structures`, where the files call their labels otherwise.
     group
@@ -218,10 +218,8 @@ def train_recipe(recipe_file: str | Path, output: str | Path, *, device: str = "
     recipe, output = read_recipe(recipe_file), Path(output)
     check_writable(ensure_dir(output.parent) / output.name)
     parts = recipe_parts(recipe)
-    for name, part in parts.items():
-        labels_fingerprint(part, f"{recipe.name}: {name}")  # refuses those without labels
-    known, names = list_datasets(), recipe.datasets
-    sums = {name: known[name]["sha256"] if name in known else sha256(name) for name in names}
+    prints = [labels_fingerprint(part, f"{recipe.name}: {name}") for name, part in parts.items()]
+    sums = {n: list_datasets().get(n, {}).get("sha256", prints) for n in recipe.datasets}
     origin = {"recipe": recipe.model_dump(exclude_unset=True), "data_sha256": sums}
     card, known = output.with_suffix(".json"), {}
     with suppress(OSError, ValueError, TypeError):  # there is none, or something else
