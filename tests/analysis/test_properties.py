@@ -27,7 +27,7 @@ def test_what_is_left_above_the_elements_is_what_was_added():
     assert left.std() == pytest.approx(added.std(), rel=0.05)
 
 
-@pytest.mark.parametrize("shares", [np.eye(4), np.repeat([[0.5, 0.5]], 9, axis=0)])
+@pytest.mark.parametrize("shares", [np.eye(4)[[*range(4), 0]], np.full((9, 2), 0.5)])
 def test_a_fit_to_the_elements_that_is_not_determined_is_not_made(shares):
     with pytest.raises(InputError, match="structures do not determine a value for each of"):
         above_elements(np.arange(len(shares)), shares)

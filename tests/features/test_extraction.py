@@ -44,7 +44,7 @@ def test_the_features_of_a_structure_are_its_own(name, models, mixture, monkeypa
     alone = {}
     for index, atoms in enumerate(mixture):
         try:
-            alone[index] = extract_features([atoms], model, progress=False).features
+            alone[index] = extract_features(atoms, model, progress=False).features
         except InputError:
             continue
     rng = np.random.default_rng(0)

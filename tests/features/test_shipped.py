@@ -106,4 +106,6 @@ def test_no_model_at_all_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no-such-model"):
         load_features("embedded-third", ["no-such-model"], store=tmp_path)
     with pytest.raises(InputError, match="no-such-data"):
-        load_features("no-such-data", ["element"], store=tmp_path)
+        load_features("no-such-data", "element", store=tmp_path)
+    with pytest.raises(TypeError, match="layers"):  # or those of the backbone would come
+        load_features("embedded-third", "element", layers="last")

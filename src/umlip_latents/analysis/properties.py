@@ -94,8 +94,8 @@ def above_elements(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
     Raises
     ------
     InputError
-        The fit is not determined, so that it leaves nothing or says nothing of an element: no
-        more structures than elements, or elements that never come apart.
+        The fit is not determined, so that it leaves next to nothing or says nothing of an element:
+        fewer than two structures to an element, or elements that never come apart.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def above_elements(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """
     present = shares[:, shares.any(axis=0)]
     n, n_elements = present.shape
-    if n <= n_elements or np.linalg.matrix_rank(present) < n_elements:
+    if n < 2 * n_elements or np.linalg.matrix_rank(present) < n_elements:
         words = f"{n} structures do not determine a value for each of {n_elements} elements"
         raise InputError(f"{words}, so nothing can be measured above them.")
     return values - present @ np.linalg.lstsq(present, values, rcond=None)[0]

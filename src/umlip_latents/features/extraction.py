@@ -29,7 +29,7 @@ Model = str | Path | LatentModel | RemoteModel
 
 
 def extract_features(
-    structures: Sequence[Atoms],
+    structures: Sequence[Atoms] | Atoms,
     model: Model,
     layer: str = "backbone",
     *,
@@ -48,7 +48,7 @@ def extract_features(
     Parameters
     ----------
     structures
-        Any sequence of `ase.Atoms`.
+        Any sequence of `ase.Atoms`, or one.
     model
         A name or file for `load_model`, or a model object.
     layer
@@ -90,6 +90,7 @@ def extract_features(
     ((3, 118), [1, 2])
     """
     check_at_least(1, workers=workers)
+    structures = [structures] if isinstance(structures, Atoms) else structures
     name = str(model) if catalogue_entry(str(model)) else None
     model = find_model(model, device, trust)
     remote = isinstance(model, RemoteModel)  # of which only its own Python knows all layers
@@ -148,11 +149,13 @@ def features_by_layer(
 
 def load_features(
     dataset: str | Path | Sequence[Atoms],
-    models: Sequence[Model],
+    models: Sequence[Model] | Model,
     layer: str = "backbone",
     *,
     store: str | Path | None = None,
-    **options: Any,
+    device: str | torch.device = "auto",
+    trust: bool = False,
+    progress: bool = True,
 ) -> dict[str, Features]:
     """Latent features of several models: those that ship, else stored ones, else extracted.
 
@@ -164,13 +167,13 @@ def load_features(
     dataset
         A name of `list_datasets`, a file of structures, or the structures themselves.
     models
-        Names, files or model objects.
+        Names, files or model objects; or one of them.
     layer
         As in `extract_features`.
     store
         Folder that keeps what is extracted; by default one in the user's cache.
-    **options
-        ``workers``, ``device``, ``trust`` and ``progress`` of `extract_features`.
+    device, trust, progress
+        As in `extract_features`.
 
     Returns
     -------
@@ -190,7 +193,9 @@ def load_features(
     """
     name = str(dataset) if isinstance(dataset, str | Path) else ""
     structures, kept = dataset, store or cache_folder() / "features"
+    how = {"device": device, "trust": trust, "progress": progress}
     found, missing = [], {}
+    models = models if isinstance(models, Sequence) and not isinstance(models, str) else [models]
     for model in (model for i, model in enumerate(models) if model not in models[:i]):
         try:
             if isinstance(model, str) and shipped_file(name, model, layer).is_file():
@@ -198,7 +203,7 @@ def load_features(
                 continue
             if isinstance(structures, str | Path):
                 structures = load_structures(structures)
-            found.append(extract_features(structures, model, layer, store=kept, **options))
+            found.append(extract_features(structures, model, layer, store=kept, **how))
         except InputError as error:
             missing[getattr(model, "name", model)] = error
     if not found:

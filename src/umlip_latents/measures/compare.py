@@ -24,7 +24,7 @@ MOST_HALVES = 30  # half-samples of a measure that cannot be resampled
 
 def compare(
     features: Mapping[str, Features],
-    metrics: Sequence[str | Callable] = ("gfre",),
+    metrics: Sequence[str | Callable] | str | Callable = ("gfre",),
     *,
     split: str | Split = "structure",
     n_splits: int = 1,
@@ -87,7 +87,7 @@ def compare(
     ['metric', 'source', 'target', 'error', 'low', 'high', 'neighbours']
     """
     check_at_least(0, n_bootstrap=n_bootstrap)
-    kinds = metrics_by_name(metrics)
+    kinds = metrics_by_name([metrics] if isinstance(metrics, str | Callable) else metrics)
     split = Split(split) if isinstance(split, str) else split
     options = options or FitOptions()
     options = replace(options, folds=options.folds or ("atom" if split.by == "atom" else "group"))
@@ -124,8 +124,8 @@ def metrics_by_name(metrics: Sequence[str | Callable]) -> dict[str, str | Callab
         path, _, name = str(metric).rpartition(":")
         own = function_of(path, name) if path.endswith(".py") else metric
         name = getattr(own, "__name__", own)
-        if callable(own) and name in (*known, NEIGHBOURS_MEAN):
-            raise InputError(f"{name}: the package has a metric of this name, call yours another.")
+        if callable(own) and name in (*known, NEIGHBOURS_MEAN, own):
+            raise InputError(f"{name}: a measure of yours needs a __name__ of its own.")
         if not callable(own) and name not in known:
             raise unknown_name(name, "metric", known)
         found[name] = own

@@ -182,7 +182,7 @@ def load_entry(name: str, entry: dict, about: dict, source: str) -> LatentModel 
 
 def load_file(name: str, trust: bool) -> LatentModel | RemoteModel:
     """A model from a file; of ``FILE:NAME`` a head or modality, or what a ``.py`` defines."""
-    file, part = split_name(name)
+    file, part = re.fullmatch(r"(.*?)(?::([\w-]+))?", name, re.DOTALL).groups()
     path = Path(file)
     if not os.path.exists(path):
         raise unknown_name(file, "file or model", list_models())
@@ -205,17 +205,6 @@ def load_file(name: str, trust: bool) -> LatentModel | RemoteModel:
     except Exception as error:  # whatever one's own code raises, or the many readers of files
         why = shorten(str(error).split(". ")[0], 200)  # some write a page
         raise InputError(f"{path}: cannot be loaded ({type(error).__name__}: {why}).") from error
-
-
-def split_name(name: str) -> tuple[str, str | None]:
-    """The file of ``FILE:NAME``, and the name if there is one.
-
-    Examples
-    --------
-    >>> split_name("runs/two.model:omat"), split_name("runs/one.model")
-    (('runs/two.model', 'omat'), ('runs/one.model', None))
-    """
-    return re.fullmatch(r"(.*?)(?::([\w-]+))?", name, re.DOTALL).groups()
 
 
 def check_trusted(path: Path, trust: bool) -> None:

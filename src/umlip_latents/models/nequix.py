@@ -5,6 +5,7 @@ few shapes, with atoms that nothing but padding is bonded to. JAX also chooses i
 """
 
 import inspect
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -95,14 +96,11 @@ def scalars(network: Nequix, *graph: jax.Array) -> list[jax.Array]:
     """The even scalars that come out of each layer while the library computes atomic energies."""
     outputs = []
 
-    def watched(layer):
-        def forward(*inputs):
-            outputs.append(layer(*inputs))
-            return outputs[-1]
+    def forward(layer, *inputs):
+        outputs.append(layer(*inputs))
+        return outputs[-1]
 
-        return forward
-
-    layers = [watched(layer) for layer in network.layers]
+    layers = [partial(forward, layer) for layer in network.layers]
     eqx.tree_at(lambda whole: whole.layers, network, layers).node_energies(*graph)
     return [output.filter("0e").array for output in outputs]
 
