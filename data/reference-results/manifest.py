@@ -28,6 +28,7 @@ SCRIPTS = {
     for name in ("stitching", "grounding")
 }
 SCRIPTS["06_fine_tuning-methods"] = "data/reference-results/fine_tuning.py"
+SCRIPTS["09_structures-repeated"] = "data/reference-results/poolings.py"
 BUILT = {"embedded": "build.py", "li3ps4-gfn1": "build_li3ps4.py"}
 
 
