@@ -87,8 +87,11 @@ def nearest(x: torch.Tensor, others: torch.Tensor, k: int) -> torch.Tensor:
     [[2, 0, 3]]
     """
     # less the squared length of x, which puts none before another
-    distance = torch.addmm(others.square().sum(dim=1), x, others.T, alpha=-2)
-    return distance.round(decimals=DECIMALS).argsort(dim=1, stable=True)[:, :k]
+    distance = torch.addmm(others.square().sum(1), x, others.T, alpha=-2).round(decimals=DECIMALS)
+    # no more of a row than the k nearest and their ties, in their order, are sorted
+    n_near = (distance <= distance.topk(k, largest=False).values[:, -1:]).sum(dim=1).max()
+    near = distance.topk(n_near, largest=False).indices.sort(dim=1).values
+    return near.gather(1, distance.gather(1, near).argsort(dim=1, stable=True)[:, :k])
 
 
 def source_and_k(options: FitOptions, tables: Tables, n_train: int, pair: Pair) -> tuple[str, int]:
