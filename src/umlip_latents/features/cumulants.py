@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import comb
 
 import numpy as np
+import pandas as pd
 
 from ..resources import InputError
 from .table import Features
@@ -110,8 +111,7 @@ def max_features(features: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
     >>> max_features(np.array([[1.0], [3.0], [5.0]]), np.array([2, 1])).tolist()
     [[3.0], [5.0]]
     """
-    starts = first_atoms(features, n_atoms)
-    return np.maximum.reduceat(np.asarray(features, dtype=np.float64), starts, axis=0)
+    return np.maximum.reduceat(np.asarray(features, float), first_atoms(features, n_atoms), axis=0)
 
 
 def element_features(
@@ -145,12 +145,10 @@ def element_features(
     >>> element_features(x, n_atoms, numbers, np.array([1, 8])).tolist()
     [[2.0, 0.0], [0.0, 5.0]]
     """
-    starts, means = first_atoms(features, n_atoms), []
-    for element in elements:
-        mine = np.asarray(numbers)[:, None] == element
-        total = np.add.reduceat(mine * np.asarray(features, dtype=np.float64), starts, axis=0)
-        means.append(total / np.add.reduceat(mine, starts, axis=0, dtype=int).clip(1))
-    return np.concatenate(means, axis=1)
+    structure = np.repeat(np.arange(len(first_atoms(features, n_atoms))), n_atoms)
+    means = pd.DataFrame(features, dtype=float).groupby([structure, np.asarray(numbers)]).mean()
+    every = pd.MultiIndex.from_product([range(len(n_atoms)), elements])
+    return means.reindex(every, fill_value=0).to_numpy().reshape(len(n_atoms), -1)
 
 
 def structure_features(features: Features, order: int) -> Features:
