@@ -153,6 +153,7 @@ def load_features(
     layer: str = "backbone",
     *,
     store: str | Path | None = None,
+    workers: int | None = None,
     device: str | torch.device = "auto",
     trust: bool = False,
     progress: bool = True,
@@ -172,7 +173,7 @@ def load_features(
         As in `extract_features`.
     store
         Folder that keeps what is extracted; by default one in the user's cache.
-    device, trust, progress
+    workers, device, trust, progress
         As in `extract_features`.
 
     Returns
@@ -193,7 +194,7 @@ def load_features(
     """
     name = str(dataset) if isinstance(dataset, str | Path) else ""
     structures, kept = dataset, store or cache_folder() / "features"
-    how = {"device": device, "trust": trust, "progress": progress}
+    how = {"workers": workers, "device": device, "trust": trust, "progress": progress}
     found, missing = [], {}
     models = models if isinstance(models, Sequence) and not isinstance(models, str) else [models]
     for model in (model for i, model in enumerate(models) if model not in models[:i]):
