@@ -37,15 +37,20 @@ def test_an_untrained_twin_is_near_no_checkpoint():
 
 def test_every_row_is_whole_and_consistent(copy):
     table = copy.table
-    varying = table.drop(index="element")  # which is constant within elements
+    varying = table.filter(regex="^(?!meV_to)").drop(index="element")  # constant within elements
     assert not varying.isna().any(axis=None)
-    assert table["distance"].to_numpy() == pytest.approx(
-        table[["gfre_to", "gfre_from"]].mean(axis=1)
-    )
+    both = table[["gfre_to", "gfre_from"]].mean(axis=1)
+    assert table["distance"].to_numpy() == pytest.approx(both)
     for direction in ("to", "from"):
         assert (table[f"gfre_{direction}_low"] <= table[f"gfre_{direction}_high"]).all()
     assert set(copy.properties.index) == {*table.index, "mine"}
     assert copy.properties.loc["element", "element_share"] == pytest.approx(1)
+
+
+def test_energies_cost_less_from_a_copy_than_from_the_element(copy):
+    cost, ready = copy.table["meV_from"], copy.table["meV_to"].dropna()
+    assert cost["chgnet-r2scan"] < 0.5 * cost["element"] < 1000
+    assert ready.index.str.startswith("nequix").all()  # whose last layer is the backbone
 
 
 def test_the_report_is_one_page_that_needs_nothing(copy, tmp_path):

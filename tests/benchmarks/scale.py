@@ -23,14 +23,7 @@ from ase import Atoms
 from dask.distributed import Client, LocalCluster
 from run import peak, seconds  # beside this file
 
-from umlip_latents import (
-    FeatureBlocks,
-    extract_features,
-    load_structures,
-    reconstruction_matrix,
-    split_atoms,
-    streaming_gfre,
-)
+import umlip_latents as latents
 from umlip_latents.features.table import common_structures
 from umlip_latents.resources import DATA, provenance, write_file
 
@@ -43,7 +36,7 @@ N_WORKERS = 2
 def many_atoms(n_atoms: int) -> list[Atoms]:
     """Copies of the sample's structures, every one rattled by 0.05 angstrom on its own."""
     rng, found = np.random.default_rng(0), []
-    for atoms in cycle(load_structures("mptrj-random-1k")):
+    for atoms in cycle(latents.load_structures("mptrj-random-1k")):
         if n_atoms <= 0:
             return found
         copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
@@ -102,17 +95,21 @@ def run_steps(structures: list[Atoms], folder: Path) -> tuple[list[tuple], dict,
 
         for name in MODELS:
             what = structures, name, LAYER
-            features[name] = step(f"extraction, {name}", extract_features, *what, store=folder)
-        blocks = FeatureBlocks(structures, MODELS, LAYER, folder)
+            features[name] = step(
+                f"extraction, {name}", latents.extract_features, *what, store=folder
+            )
+        blocks = latents.FeatureBlocks(structures, MODELS, LAYER, folder)
         n_atoms = np.concatenate(blocks.n_atoms())
-        train, test = split_atoms(n_atoms, min(N_TEST, n_atoms.sum() // 10), by="structure")
+        train, test = latents.split_atoms(n_atoms, min(N_TEST, n_atoms.sum() // 10), by="structure")
         folds = {"groups": np.repeat(np.arange(len(n_atoms)), n_atoms)}
-        gfre = step("streaming GFRE, both ways", streaming_gfre, blocks, train, test, **folds)
+        gfre = step(
+            "streaming GFRE, both ways", latents.streaming_gfre, blocks, train, test, **folds
+        )
         common = common_structures([*features.values()])
         tables = {part.model: part.features for part in common}
         some = np.random.default_rng(0).choice(test, min(N_LOCAL, len(test)), replace=False)
         name = f"LFRE of {len(some):,} atoms, both ways"
-        lfre = step(name, reconstruction_matrix, tables, train, some, "lfre", **folds)
+        lfre = step(name, latents.reconstruction_matrix, tables, train, some, "lfre", **folds)
         watch.over.set()
         watch.join()
         assert watch.killed

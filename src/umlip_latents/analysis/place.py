@@ -10,22 +10,22 @@ import jinja2
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from ..features.extraction import Model, extract_features, load_features
-from ..features.shipped import shipped_models
+from ..features.extraction import Model, features_by_layer, find_model, load_features
+from ..features.shipped import read_readout, read_shipped, shipped_models
 from ..features.table import common_structures
 from ..measures.compare import compare
 from ..measures.comparison import Comparison
 from ..measures.regression import FitOptions
+from ..models.base import Readout
 from ..models.catalogue import list_models
 from ..plots.tree import family_tree
 from ..resources import InputError, write_file
 from ..structures.read import load_structures
 from .matched_pairs import relation
 from .properties import effective_dimension, element_share, extreme_share
+from .stitching import stitching_errors
 
-N_TEST_LOCAL = 40  # atoms on which the local errors of each split are measured
 TEMPLATE = Path(__file__).with_name("report.html")
-PROPERTIES = ["element_share", "effective_dimension", "extreme_share"]
 
 
 @dataclass
@@ -40,7 +40,9 @@ class Placement:
         A row per published checkpoint and baseline, nearest first. ``distance`` is the mean of the
         GFREs of both directions; ``gfre_to`` and ``gfre_from`` are those from the model to it and
         back, with `_low` and `_high`; ``within_to`` and so on the same within elements,
-        ``lfre_to`` and so on by LFRE, with the `_neighbours` mean beside it.
+        ``lfre_to`` and so on by LFRE, with the `_neighbours` mean beside it; ``meV_to`` and so on
+        the `stitching_errors` in meV/atom, with the target's `_spread`, where its last layer and
+        its readout are at hand.
     properties
         Of all features, by name: ``element_share``, ``effective_dimension``, ``extreme_share``.
     comparison
@@ -113,41 +115,53 @@ def place(
     if not panel:
         raise InputError(f"{dataset}, {layer}: no features ship to compare with.")
     structures = load_structures(dataset)
-    mine = extract_features(structures, model, layer, progress=progress)
-    name = mine.model if mine.model not in panel else f"{mine.model} (yours)"
-    features = {name: mine, **load_features(dataset, panel, layer)}
+    mine = features_by_layer(structures, model, progress=progress)
+    name = mine[layer].model if mine[layer].model not in panel else f"{mine[layer].model} (yours)"
+    features = {name: mine[layer], **load_features(dataset, panel, layer)}
     if start is not None and str(start) not in panel:
-        theirs = extract_features(structures, start, layer, progress=progress)
+        theirs = features_by_layer(structures, start, progress=progress)[layer]
         start = theirs.model if theirs.model not in features else f"{theirs.model} (start)"
         features[start] = theirs
     baselines = [n for n in panel if known[n]["training_data"] == "none"]
     how = {"n_splits": n_splits, "baselines": baselines}
-    own = how | {"options": FitOptions(n_test_local=N_TEST_LOCAL, involving=[name])}
+    own = how | {"options": FitOptions(n_test_local=40, involving=[name])}  # atoms of each split
     found = compare(features, **how)
-    table = errors_of(name, found, "gfre")
-    table.insert(0, "distance", table[["gfre_to", "gfre_from"]].mean(axis=1))
+    tables = {"gfre": found.table}
     with suppress(InputError):  # of a model that knows nothing but the element
-        within = compare(features, within_element=True, **own)
-        table = table.join(errors_of(name, within, "within"))
-    table = table.join(errors_of(name, compare(features, ["lfre"], **own), "lfre"))
+        tables["within"] = compare(features, within_element=True, **own).table
+    tables["lfre"] = compare(features, ["lfre"], **own).table
+    targets, readouts = {}, {}
+    for other in panel:
+        with suppress(InputError):  # none ships
+            readouts[other] = read_readout(other)
+            targets[other] = read_shipped(dataset, other, "last")
+    tables["meV"] = stitching_errors({name: mine[layer]}, targets, readouts, n_splits)
+    with suppress(InputError, AttributeError):  # not every model says how it reads its energy
+        readout = {name: Readout(*find_model(model).energy_readout())}
+        back = stitching_errors(features, {name: mine["last"]}, readout, n_splits)
+        tables["meV"] = pd.concat([tables["meV"], back])
+    table = errors_of(name, tables)
+    table.insert(0, "distance", table[["gfre_to", "gfre_from"]].mean(axis=1))
     of_all = {}
     for n, one in zip(features, common_structures([*features.values()]), strict=True):
-        x = one.features
-        of_all[n] = element_share(x, one.numbers), effective_dimension(x), extreme_share(x)
-    properties = pd.DataFrame.from_dict(of_all, "index", columns=PROPERTIES)
+        share, x = element_share(one.features, one.numbers), one.features
+        of_all[n] = share, effective_dimension(x), extreme_share(x)
+    shown = ["element_share", "effective_dimension", "extreme_share"]
+    properties = pd.DataFrame.from_dict(of_all, "index", columns=shown).rename_axis("model")
     table = table.sort_values("distance").rename_axis("model")
     kept = retention(name, start, found) if start else {}
-    return Placement(name, dataset, layer, table, properties.rename_axis("model"), found, kept)
+    return Placement(name, dataset, layer, table, properties, found, kept)
 
 
-def errors_of(name: str, comparison: Comparison, prefix: str) -> pd.DataFrame:
-    """Errors from a model to all others and back, with their intervals."""
-    rows, parts = comparison.table, []
-    for way, own, other in (("to", "source", "target"), ("from", "target", "source")):
-        part = rows[rows[own] == name].set_index(other)[["error", "low", "high", "neighbours"]]
-        part.columns = [f"{prefix}_{way}{end}" for end in ("", "_low", "_high", "_neighbours")]
-        parts.append(part)
-    return pd.concat(parts, axis=1).dropna(axis=1, how="all")
+def errors_of(name: str, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Errors from a model to all others and back, with their intervals and what to compare with."""
+    parts, shown = [], ["error", "low", "high", "neighbours", "spread"]
+    for kind, rows in tables.items():
+        for way, own, other in (("to", "source", "target"), ("from", "target", "source")):
+            part = rows[(rows[own] == name) & (rows[other] != name)].set_index(other).filter(shown)
+            parts.append(part.add_prefix(f"{kind}_{way}_"))
+    table = pd.concat(parts, axis=1).dropna(axis=1, how="all")
+    return table.rename(columns=lambda column: column.removesuffix("_error"))
 
 
 def retention(name: str, start: str, comparison: Comparison) -> dict[str, Any]:
@@ -176,7 +190,7 @@ def error_table(placement: Placement) -> pd.DataFrame:
         name = low.removesuffix("_low")
         text[name] += " [" + text.pop(low) + ", " + text.pop(f"{name}_high") + "]"
     text.columns = text.columns.str.replace("_", " ")
-    return text.replace("nan [nan, nan]", "-").rename_axis(None)
+    return text.replace(["nan [nan, nan]", "nan"], "-").rename_axis(None)
 
 
 def summary(placement: Placement) -> dict[str, str]:
@@ -189,6 +203,7 @@ def summary(placement: Placement) -> dict[str, str]:
         "nearest checkpoint": f"{others.index[0]}, distance {others.iloc[0]:.2f}",
         "farthest checkpoint": f"{others.index[-1]}, distance {others.iloc[-1]:.2f}",
         "not counted": ", ".join(found.warnings) or "none",
+        "meV/atom from": "all" if "meV_from" in placement.table else "none: its readout is unknown",
     }
     for key, value in numbers.items():
         rows[key.replace("_", " ")] = value if isinstance(value, str) else f"{value:.2f}"
@@ -198,7 +213,8 @@ def summary(placement: Placement) -> dict[str, str]:
 def format_text(placement: Placement) -> str:
     """The summary and the distances, to print."""
     lines = [f"{name:22}{value}" for name, value in summary(placement).items()]
-    table = error_table(placement)[["distance", "gfre to", "gfre from"]]
+    ways = [f"{kind} {way}" for kind in ("gfre", "meV") for way in ("to", "from")]
+    table = error_table(placement).filter(["distance", *ways])
     return "\n".join([f"{placement.name}, {placement.layer}", "", *lines, "", table.to_string()])
 
 

@@ -15,17 +15,8 @@ from textwrap import shorten
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from ..resources import (
-    InputError,
-    cache_folder,
-    ensure_dir,
-    fetch,
-    registry,
-    sha256,
-    torch_device,
-    unknown_name,
-    write_file,
-)
+from .. import resources
+from ..resources import InputError, ensure_dir, registry, sha256, unknown_name, write_file
 from .environments import CURRENT, REQUIREMENTS, RemoteModel
 
 if TYPE_CHECKING:  # PyTorch and ASE are slow imports, and a list of names needs neither
@@ -109,7 +100,7 @@ def load_model(
     >>> model.widths["backbone"], model.widths["last"]
     (128, 80)
     """
-    name, place = str(source), torch_device(device)
+    name, place = str(source), resources.torch_device(device)
     entry = catalogue_entry(name)
     model = load_named_model(name, entry, trust) if entry else load_file(name, trust)
     if isinstance(model, RemoteModel):
@@ -137,7 +128,7 @@ def load_named_model(name: str, entry: dict, trust: bool) -> LatentModel | Remot
     if not (digest and is_remote(entry)):
         for key, part in parts.items():
             if "url" in part:
-                path = fetch(part["file"], part["url"], part.get("sha256"))
+                path = resources.fetch(part["file"], part["url"], part.get("sha256"))
                 if "sha256" not in part:
                     check_trusted(path, trust)
                 entry = entry | {key: path}
@@ -213,7 +204,7 @@ def check_trusted(path: Path, trust: bool) -> None:
     What is trusted is recorded in the cache by its SHA-256, so that workers, notebooks and
     environments may load it, too.
     """
-    record = cache_folder() / "trusted" / sha256(path)
+    record = resources.cache_folder() / "trusted" / sha256(path)
     if trust:
         with suppress(InputError):  # where nothing can be kept it has to be said each time
             write_file(ensure_dir(record.parent) / record.name, f"{path.resolve()}\n")
