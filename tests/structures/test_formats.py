@@ -24,9 +24,8 @@ CIF = "".join(f"_cell_length_{x} 4\n" for x in "abc")
 CIF += "".join(f"_cell_angle_{x} 90\n" for x in ("alpha", "beta", "gamma"))
 CIF = "data_{}\n" + CIF + "_space_group_name_H-M_alt 'P 1'\nloop_\n_atom_site_label\n"
 CIF += "".join(f"_atom_site_fract_{x}\n" for x in "xyz") + "_atom_site_occupancy\n{}\n{}\n"
-MODEL = (
-    "MODEL\nATOM      1  NA  MOL     1    " + 3 * "   0.000" + "  {}  0.00          {}\nENDMDL\n"
-)
+MODEL = "MODEL\nATOM      1  NA  MOL     1    " + 3 * "   0.000"
+MODEL += "  {}  0.00          {}\nENDMDL\n"
 MODELS = "CRYST1    4.000    4.000    4.000  90.00  90.00  90.00 P 1\n" + 2 * MODEL
 POSCAR = "c\n1.0\n4 0 0\n0 4 0\n0 0 4\n{}1 1\nDirect\n0 0 0\n.5 .5 .5\n"
 FIXED = POSCAR.replace("Dir", "Sel\nDir").replace("0\n.5 .5 .5", "0 F F T\n.5 .5 .5 T T T")
@@ -88,7 +87,8 @@ REFUSED = [
     ("a.cif", CIF.format("a", "Cu1 0 0 0 .6", "Au1 0 0 0 .4"), {}, "0: .*ordered cell"),
     ("c.cif", CIF.format("a", "Cu1 0 0 0 1", "Au1 0 0 0 1"), {}, "sites are one"),
     ("d.cif", CIF.format("a", "Cu1 0 0 0 ?", "Au1 .5 0 0 1"), {}, r"occupied by \?"),
-    ("e.cif", CIF.format("a", "CL1 0 0 0 1", ""), {}, "CL1 is of Cl or C"),
+    ("e.cif", CIF.format("a", "CL1 0 0 0 1", ""), {}, "CL1 is of no certain element"),
+    ("g.cif", CIF.format("a", "Cu,Au 0 0 0 1", ""), {}, "Cu,Au is of no certain element"),
     ("f.cif", 2 * CIF.format("a", "Cu 0 0 0 1", "Cu .5 0 0 .5"), {}, "f.cif, structure 0"),
     ("a.pdb", MODELS.format("1.00", "NA", "0.50", "NA"), {}, "structure 1: .*occupied by 0.5"),
     ("b.pdb", MODELS.format("1.00", "", "1.00", ""), {}, "no element in columns 77 and 78"),

@@ -136,11 +136,11 @@ def read_cif(text: str, types: Types) -> Frames:
 def parse_block(block: CIFBlock) -> Atoms:
     """A cell, of which ASE keeps the first of the sites that are one.
 
-    Labels in capitals, of which it takes the first letter, are refused.
+    Labels in capitals or of several elements, of which it takes the first, are refused.
     """
     for label in block.get("_atom_site_type_symbol", block.get("_atom_site_label")):
-        if re.match("[A-Z]{2}", label) and (long := label[:2].capitalize()) in ELEMENTS:
-            raise InputError(f"its site {label} is of {long} or {label[0]}; write which.")
+        if "," in label or (re.match("[A-Z]{2}", label) and label[:2].capitalize() in ELEMENTS):
+            raise InputError(f"its site {label} is of no certain element; write which.")
     atoms, listed = block.get_atoms(), block.get_unsymmetrized_structure()
     kept, sites = (a.get_scaled_positions() % 1 % 1 for a in (atoms, listed))
     nearest = cKDTree(kept, boxsize=1).query(sites)[1]
