@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import joblib
 import nbformat
@@ -150,15 +151,15 @@ def execute_all(parameters: Mapping[str, Mapping[str, Any]], folder: Path) -> No
     folder
         Where the executed ones go.
     """
-    n_cores = joblib.cpu_count()
-    at_once = min(n_cores, len(parameters), 4)  # each takes a gigabyte or two
-    share = {"LOKY_MAX_CPU_COUNT": str(max(2, n_cores // at_once))}  # the last one finds one free
-    options = {"initializer": os.environ.update, "initargs": [share]}
-    run = joblib.Parallel(at_once, return_as="generator_unordered", **options)
+    at_once = min(joblib.cpu_count(), len(parameters), 4)  # each takes a gigabyte or two
+    # the last one finds a core free
+    share = {"LOKY_MAX_CPU_COUNT": str(max(2, joblib.cpu_count() // at_once))}
+    share |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # more would only wait
     paths = {name: ROOT / "notebooks" / f"{name}.ipynb" for name in parameters}
     jobs = (joblib.delayed(execute)(paths[n], folder, own) for n, own in parameters.items())
-    for line in run(jobs):
-        print(line, flush=True)
+    with mock.patch.dict(os.environ, share):  # which kernels inherit
+        for line in joblib.Parallel(at_once, return_as="generator_unordered")(jobs):
+            print(line, flush=True)
 
 
 def execute(notebook: Path, folder: Path, parameters: Mapping[str, Any]) -> str:
